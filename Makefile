@@ -1,0 +1,42 @@
+# Two commands do all the set-up: `make quickstart` and `make test`.
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: install quickstart style quality test test-fast test-slow clean
+
+$(VENV)/.package: pyproject.toml constraints.txt
+	python3 -m venv $(VENV)
+	@echo "Installing fedd-hf into $(VENV): torch is large, this takes a few minutes."
+	$(INSTALL) --editable .
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.package
+	$(INSTALL) --editable ".[dev]"
+	touch $@
+
+install: $(VENV)/.dev
+
+quickstart: $(VENV)/.package
+	$(BIN)/fedd quickstart --output-dir quickstart
+
+style: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+quality: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test-fast: install
+	$(BIN)/pytest
+
+test-slow: install
+	$(BIN)/pytest -m "slow and not gpu"
+
+test: quality
+	$(BIN)/pytest -m "not gpu"
+
+clean:
+	rm -rf $(VENV) build dist quickstart .mypy_cache .pytest_cache .ruff_cache

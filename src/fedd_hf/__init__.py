@@ -1,1 +1,41 @@
-"""FEDD."""
+"""FEDD: lesion segmentation and malignancy classification from frozen diffusion features, reported by skin tone."""
+
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModelForImageClassification,
+    AutoModelForSemanticSegmentation,
+)
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES
+
+from .backbone_fedd import FEDDBackbone
+from .configuration_fedd import FEDDConfig
+from .image_processing_fedd import FEDDImageProcessor
+from .modeling_fedd import FEDDForImageClassification, FEDDForSegmentation
+from .skin_tone import SkinTone
+
+__version__ = "0.1.0"
+__all__ = [
+    "FEDDBackbone",
+    "FEDDConfig",
+    "FEDDForImageClassification",
+    "FEDDForSegmentation",
+    "FEDDImageProcessor",
+    "SkinTone",
+]
+
+AutoConfig.register("fedd", FEDDConfig, exist_ok=True)
+AutoModelForSemanticSegmentation.register(FEDDConfig, FEDDForSegmentation, exist_ok=True)
+AutoModelForImageClassification.register(FEDDConfig, FEDDForImageClassification, exist_ok=True)
+AutoImageProcessor.register(
+    FEDDConfig,
+    image_processor_classes={"pil": FEDDImageProcessor, "torchvision": FEDDImageProcessor},
+    exist_ok=True,
+)
+# ImageSegmentationPipeline copies the names of this mapping before `register` can add to them, and would log an error.
+MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES["fedd"] = "FEDDForSegmentation"
+
+FEDDConfig.register_for_auto_class()
+FEDDForSegmentation.register_for_auto_class("AutoModelForSemanticSegmentation")
+FEDDForImageClassification.register_for_auto_class("AutoModelForImageClassification")
+FEDDImageProcessor.register_for_auto_class("AutoImageProcessor")

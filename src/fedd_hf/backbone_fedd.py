@@ -1,0 +1,277 @@
+"""FEDDBackbone: shared noise and a frozen, truncated DDPM UNet that turn an image into feature maps."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import UNet2DModel
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+from transformers import initialization
+
+from .configuration_fedd import FEDDConfig, block_address, is_repo_id
+
+WEIGHTS_NAME = "diffusion_pytorch_model"
+DEFAULTS_NAME = "fedd_defaults.json"
+_SCHEDULE_FIELDS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule")
+
+
+class FEDDBackbone(nn.Module):
+    """A DDPM UNet that is never trained and never runs past the last block that is read.
+
+    Args:
+        config ([`FEDDConfig`]):
+            Says which UNet, which blocks and timesteps, and at which image size.
+
+    Source: ddpm-segmentation (2112.03126), `feature_extractors.py`; FEDD (MICCAI 2023), section 3.1.
+    """
+
+    noise: Tensor
+
+    def __init__(self, config: FEDDConfig) -> None:
+        super().__init__()
+        self.blocks, self.timesteps = tuple(config.blocks), tuple(config.timesteps)
+        alphas_cumprod = config.alphas_cumprod()
+        self.alphas_cumprod = tuple(float(alphas_cumprod[timestep]) for timestep in self.timesteps)
+        self.noise_seed = config.noise_seed
+        self.unet = truncate(UNet2DModel(**config.backbone_config), last_block=max(self.blocks))
+        self.register_buffer("noise", make_noise(config.noise_seed, config.image_size))
+        self.freeze()
+
+    def reset_parameters(self) -> None:
+        """Draw the noise anew, unless it came from a checkpoint."""
+        initialization.copy_(self.noise, make_noise(self.noise_seed, self.noise.shape[-1]))
+
+    def freeze(self) -> FEDDBackbone:
+        """Take gradients away and keep the noise in float32."""
+        self.noise = self.noise.float()
+        return self.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> FEDDBackbone:
+        """Stay in evaluation mode: a frozen network has no dropout."""
+        return super().train(False)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> FEDDBackbone:
+        """Move the noise with the network, but never cast it: a map must not depend on `dtype`."""
+        noise = self.noise
+        super()._apply(fn, recurse)
+        if not noise.is_meta:
+            self.noise = noise.to(self.noise.device)
+        return self
+
+    @torch.no_grad()
+    def forward(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
+        """Read the feature maps of a batch of images.
+
+        Args:
+            pixel_values (`torch.Tensor` of shape `(batch_size, 3, image_size, image_size)`):
+                Images scaled to [-1, 1], as [`FEDDImageProcessor`] returns them.
+
+        Returns:
+            `tuple[torch.Tensor]`: one map of shape `(batch_size, channels, block_height, block_width)` per timestep
+            and block, timesteps outermost.
+
+        Raises:
+            ValueError: If the images are not of the size that the noise has.
+        """
+        if pixel_values.ndim != 4 or pixel_values.shape[1:] != self.noise.shape:
+            raise ValueError(
+                f"`pixel_values` must have shape (batch_size, {', '.join(map(str, self.noise.shape))}), got "
+                f"{tuple(pixel_values.shape)}. Type FEDDImageProcessor(size={self.image_size})(images=...)."
+            )
+        with self._reading() as feature_maps:
+            for timestep, alpha_bar in zip(self.timesteps, self.alphas_cumprod, strict=True):
+                self.unet(self.add_noise(pixel_values, alpha_bar), timestep, return_dict=False)
+        return tuple(feature_maps)
+
+    def add_noise(self, pixel_values: Tensor, alpha_bar: float) -> Tensor:
+        """Sample x_t from x_0 in float32 or wider, then cast to the UNet's dtype. Source: DDPM (2006.11239), eq. 4."""
+        dtype = torch.promote_types(self.unet.dtype, torch.float32)
+        noisy = alpha_bar**0.5 * pixel_values.to(dtype) + (1.0 - alpha_bar) ** 0.5 * self.noise.to(dtype)
+        return noisy.to(self.unet.dtype)
+
+    @contextmanager
+    def _reading(self) -> Iterator[list[Tensor]]:
+        """Collect the outputs of the blocks while the context is open; the hooks go whatever happens."""
+        feature_maps: list[Tensor] = []
+
+        def keep(_module: nn.Module, _args: tuple[Any, ...], output: Tensor) -> None:
+            feature_maps.append(output)
+
+        hooks = [block_module(self.unet, block).register_forward_hook(keep) for block in self.blocks]
+        try:
+            yield feature_maps
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+
+def make_noise(seed: int, image_size: int) -> Tensor:
+    """Draw the noise image that all photos share, float32 of shape `(3, image_size, image_size)`, on the CPU."""
+    generator = torch.Generator(device="cpu").manual_seed(seed)
+    return torch.randn((3, image_size, image_size), generator=generator, device="cpu", dtype=torch.float32)
+
+
+def block_module(unet: UNet2DModel, block: int) -> nn.Module:
+    """Return the module whose output is the activation of `block`.
+
+    A block of guided-diffusion ends after its attention, and the last one of a level after the upsampling too.
+
+    Source: guided-diffusion, `unet.py`, `UNetModel.output_blocks`.
+    """
+    level, layer = block_address(unet.config, block)
+    up_block = unet.up_blocks[level]
+    if layer == unet.config["layers_per_block"] and up_block.upsamplers is not None:
+        return up_block.upsamplers[-1]
+    return getattr(up_block, "attentions", up_block.resnets)[layer]
+
+
+def truncate(unet: UNet2DModel, last_block: int) -> UNet2DModel:
+    """Remove, in place, everything that runs after `last_block`."""
+    level, layer = block_address(unet.config, last_block)
+    del unet.up_blocks[level + 1 :]
+    up_block = unet.up_blocks[level]
+    if layer < unet.config["layers_per_block"]:
+        up_block.upsamplers = None
+    up_block.resnets = up_block.resnets[: layer + 1]
+    if hasattr(up_block, "attentions"):
+        up_block.attentions = up_block.attentions[: layer + 1]
+    unet.conv_norm_out = unet.conv_act = unet.conv_out = nn.Identity()
+    return unet
+
+
+def locate_backbone(backbone: str, revision: str | None = None, **hub_kwargs: Any) -> Path:
+    """Return the local folder of the backbone that a user names: `"embedded"`, a folder, or a repository id.
+
+    Raises:
+        FileNotFoundError: If the folder does not exist.
+        OSError: If the repository cannot be reached, or does not exist.
+    """
+    if backbone == "embedded":
+        return _embedded_folder()
+    if Path(backbone).is_dir():
+        return Path(backbone).resolve()
+    if not is_repo_id(backbone):
+        raise FileNotFoundError(f"The backbone folder {backbone!r} does not exist.")
+    return fetch_backbone(backbone, revision, **hub_kwargs)
+
+
+def fetch_backbone(repo_id: str, revision: str | None = None, **hub_kwargs: Any) -> Path:
+    """Download a backbone (safetensors and JSON only) and return its local folder, named after the commit.
+
+    Raises:
+        OSError: If the repository or the revision cannot be reached, or does not exist.
+    """
+    files = (f"{WEIGHTS_NAME}.safetensors", f"{WEIGHTS_NAME}-*.safetensors", f"{WEIGHTS_NAME}.safetensors.index.json")
+    names = ("config.json", *files)
+    patterns = [*names, *(f"unet/{name}" for name in names), "scheduler*/*", "scheduler_config.json", DEFAULTS_NAME]
+    try:
+        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=patterns, **hub_kwargs))
+    except (HfHubHTTPError, LocalEntryNotFoundError) as error:
+        raise OSError(f"The backbone {repo_id!r} (revision {revision}) could not be loaded: {error}") from error
+
+
+def _embedded_folder() -> Path:
+    """Find the backbone that travels in the package, also from remote code, which is not part of it."""
+    package = importlib.util.find_spec("fedd_hf")
+    if package is None or package.origin is None:
+        raise ImportError("This model stands on the backbone embedded in fedd_hf. Type `pip install fedd-hf`.")
+    return Path(package.origin).parent / "embedded"
+
+
+def read_backbone_config(folder: Path) -> dict[str, Any]:
+    """Describe the UNet and the schedule of a diffusers folder as fields of [`FEDDConfig`].
+
+    Raises:
+        FileNotFoundError: If the folder holds no UNet.
+        ValueError: If the schedule was trained or rescaled, so that betas cannot be recomputed.
+    """
+    unet_config = json.loads((_unet_folder(folder) / "config.json").read_text())
+    arguments, _, _ = UNet2DModel.extract_init_dict(unet_config)
+    return {"backbone_config": arguments} | _read_schedule(folder)
+
+
+def _read_schedule(folder: Path) -> dict[str, Any]:
+    for path in (folder / "scheduler" / "scheduler_config.json", folder / "scheduler_config.json"):
+        if path.is_file():
+            scheduler = json.loads(path.read_text())
+            if scheduler.get("trained_betas") is not None or scheduler.get("rescale_betas_zero_snr"):
+                raise ValueError(f"{path} holds trained or rescaled betas; FEDD reads {list(_SCHEDULE_FIELDS)} only.")
+            return {name: scheduler[name] for name in _SCHEDULE_FIELDS if name in scheduler}
+    return {}
+
+
+def read_backbone_defaults(folder: Path, task: str) -> dict[str, Any]:
+    """Return the blocks, timesteps and image size chosen for this backbone and task, where they are stored."""
+    path = folder / DEFAULTS_NAME
+    return json.loads(path.read_text()).get(task, {}) if path.is_file() else {}
+
+
+def read_backbone_tensors(folder: Path, config: FEDDConfig) -> dict[str, Tensor]:
+    """Load the tensors of the truncated UNet, named as in [`FEDDBackbone`].
+
+    Raises:
+        FileNotFoundError: If the folder holds no UNet, or only pickled weights.
+        ValueError: If the tensors are not the ones that the configuration names.
+    """
+    digest = hash_backbone(folder)
+    if config.backbone_sha256 not in (None, digest):
+        raise ValueError(
+            f"These heads stand on another backbone: `backbone_sha256` is {config.backbone_sha256}, but the tensors "
+            f"of {config.backbone!r} have {digest}. Load the backbone that the heads were trained on."
+        )
+    unet = UNet2DModel.from_pretrained(_unet_folder(folder), use_safetensors=True, local_files_only=True)
+    return {f"unet.{name}": tensor for name, tensor in truncate(unet, max(config.blocks)).state_dict().items()}
+
+
+def hash_backbone(folder: Path) -> str:
+    """Return the SHA-256 over the sorted (name, dtype, shape, bytes) of all tensors of the UNet as stored.
+
+    Raises:
+        FileNotFoundError: If the folder holds no UNet, or only pickled weights.
+        ValueError: If a file is damaged.
+    """
+    digest = hashlib.sha256()
+    for name, path in sorted(_tensor_files(_unet_folder(folder)).items()):
+        with safe_open(path, framework="pt") as file:
+            dtype, tensor = file.get_slice(name).get_dtype(), file.get_tensor(name)
+        digest.update(json.dumps([name, dtype, list(tensor.shape)]).encode())
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _tensor_files(unet_folder: Path) -> dict[str, Path]:
+    """Map each tensor's name to its file."""
+    paths = [path for path in unet_folder.glob(f"{WEIGHTS_NAME}*.safetensors") if ".fp16." not in path.name]
+    if not paths:
+        raise FileNotFoundError(
+            f"{unet_folder} holds no {WEIGHTS_NAME}.safetensors. FEDD reads safetensors only, no pickles (.bin, .pt)."
+        )
+    names: dict[str, Path] = {}
+    for path in paths:
+        try:
+            with safe_open(path, framework="pt") as file:
+                names |= dict.fromkeys(file.keys(), path)
+        except SafetensorError as error:
+            raise ValueError(f"{path} is damaged: {error}. Fetch it again.") from error
+    return names
+
+
+def _unet_folder(folder: Path) -> Path:
+    """Return where the UNet lies: a pipeline keeps it in `unet/`, a bare model at the root."""
+    for candidate in (folder / "unet", folder):
+        if (candidate / "config.json").is_file():
+            return candidate
+    raise FileNotFoundError(f"{folder} holds no diffusers UNet: neither unet/config.json nor config.json is there.")
+
+
+__all__ = ["FEDDBackbone"]

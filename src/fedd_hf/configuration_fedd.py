@@ -1,0 +1,329 @@
+"""FEDDConfig: everything that is needed to rebuild a model, typed and checked at the door."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any, ClassVar
+
+import numpy as np
+from transformers import PreTrainedConfig
+
+# The paper's backbone, `256x256_diffusion_uncond` of guided-diffusion, as diffusers builds it.
+PAPER_UNET: dict[str, Any] = {
+    "sample_size": 256,
+    "in_channels": 3,
+    "out_channels": 6,
+    "flip_sin_to_cos": True,
+    "freq_shift": 0,
+    "down_block_types": ["ResnetDownsampleBlock2D"] * 3 + ["AttnDownBlock2D"] * 3,
+    "up_block_types": ["AttnUpBlock2D"] * 3 + ["ResnetUpsampleBlock2D"] * 3,
+    "block_out_channels": [256, 256, 512, 512, 1024, 1024],
+    "layers_per_block": 2,
+    "downsample_type": "resnet",
+    "upsample_type": "resnet",
+    "attention_head_dim": 64,
+    "norm_num_groups": 32,
+    "attn_norm_num_groups": 32,
+    "norm_eps": 1e-5,
+    "resnet_time_scale_shift": "scale_shift",
+}
+SEGMENTATION_LABELS = ("background", "lesion", "marker", "ruler", "skin")
+MALIGNANCY_LABELS = ("benign", "malignant")
+
+UP_BLOCK_TYPES = ("UpBlock2D", "AttnUpBlock2D", "ResnetUpsampleBlock2D")
+DOWN_BLOCK_TYPES = ("DownBlock2D", "AttnDownBlock2D", "ResnetDownsampleBlock2D")
+BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2")
+VOTINGS = ("majority", "mean")
+
+_REPO_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class FEDDConfig(PreTrainedConfig):
+    r"""Configuration of a FEDD model; the defaults are the paper's segmentation model.
+
+    Args:
+        backbone_config (`dict`, *optional*, defaults to the paper's network):
+            Arguments of `diffusers.UNet2DModel`: an unconditional pixel-space DDPM.
+        num_train_timesteps (`int`, *optional*, defaults to 1000):
+            Length of the noise schedule that the backbone was trained with.
+        beta_start (`float`, *optional*, defaults to 1e-4):
+            First beta of the schedule.
+        beta_end (`float`, *optional*, defaults to 0.02):
+            Last beta of the schedule.
+        beta_schedule (`str`, *optional*, defaults to `"linear"`):
+            `"linear"`, `"scaled_linear"` or `"squaredcos_cap_v2"`, as in diffusers' `DDPMScheduler`.
+        backbone (`str`, *optional*):
+            Where the frozen UNet comes from: a repository id, `"embedded"` (the small one inside this package) or,
+            if this configuration lies in a local folder, a path relative to it that starts with `./` or `../`.
+        backbone_revision (`str`, *optional*):
+            Commit of the backbone's repository, 40 hexadecimal digits.
+        backbone_sha256 (`str`, *optional*):
+            SHA-256 over the sorted (name, dtype, shape, bytes) of the untruncated UNet's tensors as stored.
+        save_backbone (`bool`, *optional*, defaults to `True`):
+            Whether `save_pretrained` writes the UNet too. If not, only the heads are written, and `backbone`,
+            `backbone_revision` and `backbone_sha256` say where the rest is.
+        blocks (`list[int]`, *optional*, defaults to `[6, 8]`):
+            Decoder blocks to read, in the paper's numbering (guided-diffusion `output_blocks`), rising.
+        timesteps (`list[int]`, *optional*, defaults to `[100]`):
+            Noise levels at which the UNet is run, in `[0, num_train_timesteps)`. Each adds one forward pass.
+        noise_seed (`int`, *optional*, defaults to 0):
+            Seed of the one noise image that all photos share.
+        image_size (`int`, *optional*, defaults to 256):
+            Side in pixels of the square that the UNet sees, a multiple of its downsampling factor. It may differ from
+            the UNet's `sample_size`.
+        hidden_sizes (`list[int]`, *optional*, defaults to `[128, 32]`):
+            Widths of each pixel classifier.
+        ensemble_size (`int`, *optional*, defaults to 5):
+            Number of pixel classifiers that vote.
+        voting (`str`, *optional*, defaults to `"majority"`):
+            `"majority"`: logits are votes per class. `"mean"`: logits are the log of the members' mean softmax.
+        semantic_loss_ignore_index (`int`, *optional*, defaults to 255):
+            Label of pixels that do not count.
+        pooled_size (`int`, *optional*, defaults to 512):
+            Length of the pooled feature vector of the malignancy classifier.
+        classifier_hidden_sizes (`list[int]`, *optional*, defaults to `[64, 32]`):
+            Widths of the malignancy classifier.
+        classifier_dropout (`list[float]`, *optional*, defaults to `[0.5, 0.25]`):
+            Dropout after each of them.
+
+    Raises:
+        ValueError: If a value is outside what the method or the backbone allows.
+
+    Source: FEDD (MICCAI 2023), section 3; guided-diffusion, `unet.py`; ddpm-segmentation, `pixel_classifier.py`.
+    """
+
+    model_type: ClassVar[str] = "fedd"
+
+    backbone_config: dict[str, Any] | None = None
+    num_train_timesteps: int = 1000
+    beta_start: float = 1e-4
+    beta_end: float = 0.02
+    beta_schedule: str = "linear"
+    backbone: str | None = None
+    backbone_revision: str | None = None
+    backbone_sha256: str | None = None
+    save_backbone: bool = True
+    blocks: list[int] | tuple[int, ...] = (6, 8)
+    timesteps: list[int] | tuple[int, ...] = (100,)
+    noise_seed: int = 0
+    image_size: int = 256
+    hidden_sizes: list[int] | tuple[int, ...] = (128, 32)
+    ensemble_size: int = 5
+    voting: str = "majority"
+    semantic_loss_ignore_index: int = 255
+    pooled_size: int = 512
+    classifier_hidden_sizes: list[int] | tuple[int, ...] = (64, 32)
+    classifier_dropout: list[float] | tuple[float, ...] = (0.5, 0.25)
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        self.backbone_config = PAPER_UNET if self.backbone_config is None else self.backbone_config
+        if self.id2label is None:
+            self.id2label = _default_labels(kwargs.pop("num_labels", len(SEGMENTATION_LABELS)))
+        self.label2id = {label: int(index) for index, label in self.id2label.items()}
+        for name in ("blocks", "timesteps", "hidden_sizes", "classifier_hidden_sizes", "classifier_dropout"):
+            setattr(self, name, _as_list(name, getattr(self, name)))
+        _check_unet(self.backbone_config)
+        _check_schedule(self)
+        _check_reading(self)
+        _check_heads(self)
+        _check_labels(self)
+        _check_source(self)
+        super().__post_init__(**kwargs)
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """Build a configuration from a dictionary, refusing the ones of other models.
+
+        Raises:
+            ValueError: If `model_type` names another model.
+        """
+        model_type = config_dict.get("model_type", cls.model_type)
+        if model_type != cls.model_type or "_class_name" in config_dict:
+            found = config_dict.get("_class_name", model_type)
+            raise ValueError(
+                f"This is the configuration of a {found!r}, not of a {cls.model_type!r} model. To put new heads on a "
+                "diffusers UNet2DModel, type FEDDForSegmentation.from_backbone(...)."
+            )
+        return super().from_dict(config_dict, **kwargs)
+
+    @property
+    def num_blocks(self) -> int:
+        """Number of decoder blocks that the UNet has."""
+        return _num_blocks(self.backbone_config)
+
+    def block_channels(self, block: int) -> int:
+        """Number of channels of the activation of `block`."""
+        level, _ = block_address(self.backbone_config, block)
+        return int(self.backbone_config["block_out_channels"][::-1][level])
+
+    def block_size(self, block: int) -> int:
+        """Side in pixels of the activation of `block`, when the UNet sees `image_size`."""
+        level, layer = block_address(self.backbone_config, block)
+        last_level = len(self.backbone_config["block_out_channels"]) - 1
+        is_upsampled = layer == self.backbone_config["layers_per_block"] and level < last_level
+        return self.image_size // 2 ** (last_level - level - is_upsampled)
+
+    @property
+    def feature_channels(self) -> tuple[int, ...]:
+        """Channels of each feature map, one per timestep and block, timesteps outermost."""
+        return tuple(self.block_channels(block) for _ in self.timesteps for block in self.blocks)
+
+    def alphas_cumprod(self) -> np.ndarray:
+        """Return alpha-bar, float64 of shape `(num_train_timesteps,)`. Source: DDPM (2006.11239), eq. 4."""
+        return np.cumprod(1.0 - _betas(self))
+
+
+def block_address(unet_config: dict[str, Any], block: int) -> tuple[int, int]:
+    """Translate a block number of the paper into diffusers' (up block, layer inside it).
+
+    The paper counts the `output_blocks` of guided-diffusion, one per residual block; diffusers groups
+    `layers_per_block + 1` of them into one up block.
+
+    Source: guided-diffusion, `unet.py`, `UNetModel.output_blocks`.
+    """
+    return divmod(block, unet_config["layers_per_block"] + 1)
+
+
+def _num_blocks(unet_config: dict[str, Any]) -> int:
+    return len(unet_config["up_block_types"]) * (unet_config["layers_per_block"] + 1)
+
+
+def _betas(config: FEDDConfig) -> np.ndarray:
+    """Source: diffusers, `scheduling_ddpm.py`, in float64."""
+    steps, start, end = config.num_train_timesteps, config.beta_start, config.beta_end
+    if config.beta_schedule == "linear":
+        return np.linspace(start, end, steps)
+    if config.beta_schedule == "scaled_linear":
+        return np.linspace(start**0.5, end**0.5, steps) ** 2
+    alpha_bar = np.cos((np.arange(steps + 1) / steps + 0.008) / 1.008 * math.pi / 2) ** 2
+    return np.minimum(1.0 - alpha_bar[1:] / alpha_bar[:-1], 0.999)
+
+
+def _default_labels(num_labels: int) -> dict[int, str]:
+    """Name the classes of the two tasks; classes of another count stay anonymous."""
+    for labels in (SEGMENTATION_LABELS, MALIGNANCY_LABELS):
+        if len(labels) == num_labels:
+            return dict(enumerate(labels))
+    return {index: f"LABEL_{index}" for index in range(num_labels)}
+
+
+def _as_list(name: str, value: Any) -> list[Any]:
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"`{name}` must be a list, got {value!r}. Type `{name}=[{value!r}]`.")
+    return list(value)
+
+
+def _check_unet(unet: Any) -> None:
+    if not isinstance(unet, dict):
+        raise ValueError(f"`backbone_config` must be a dictionary, got {type(unet).__name__}.")
+    missing = sorted({"up_block_types", "down_block_types", "block_out_channels", "layers_per_block"} - set(unet))
+    if missing:
+        raise ValueError(f"`backbone_config` must hold the arguments of a diffusers UNet2DModel; {missing} is missing.")
+    if not _is_count(unet["layers_per_block"]) or not (
+        len(unet["up_block_types"]) == len(unet["down_block_types"]) == len(unet["block_out_channels"]) > 0
+    ):
+        raise ValueError(
+            "`backbone_config` must name one up block, one down block and one width per level, and a positive "
+            f"`layers_per_block`; got {unet}."
+        )
+    for allowed, found in ((UP_BLOCK_TYPES, unet["up_block_types"]), (DOWN_BLOCK_TYPES, unet["down_block_types"])):
+        unknown = sorted(set(found) - set(allowed))
+        if unknown:
+            raise ValueError(f"UNet blocks of type {unknown} cannot be read; {list(allowed)} can.")
+    if unet.get("class_embed_type") is not None or unet.get("num_class_embeds") is not None:
+        raise ValueError("This UNet is class-conditional (`num_class_embeds`); FEDD needs an unconditional one.")
+    if unet.get("time_embedding_type", "positional") != "positional" or unet.get("center_input_sample"):
+        raise ValueError(
+            "FEDD reads DDPMs with a positional time embedding on images in [-1, 1]; this UNet has "
+            f"time_embedding_type={unet.get('time_embedding_type')!r}, "
+            f"center_input_sample={unet.get('center_input_sample')}."
+        )
+    if unet.get("in_channels", 3) != 3:
+        raise ValueError(f"FEDD reads UNets of RGB pixels; this one has in_channels={unet['in_channels']}.")
+
+
+def _check_schedule(config: FEDDConfig) -> None:
+    if config.beta_schedule not in BETA_SCHEDULES:
+        raise ValueError(f"`beta_schedule` must be one of {list(BETA_SCHEDULES)}, got {config.beta_schedule!r}.")
+    if not 0 < config.beta_start <= config.beta_end < 1:
+        raise ValueError(
+            f"Betas must satisfy 0 < beta_start <= beta_end < 1, got {config.beta_start} and {config.beta_end}."
+        )
+    if not _is_count(config.num_train_timesteps):
+        raise ValueError(f"`num_train_timesteps` must be a positive integer, got {config.num_train_timesteps!r}.")
+
+
+def _check_reading(config: FEDDConfig) -> None:
+    """Check blocks, timesteps and image size against the UNet."""
+    _check_rising("blocks", config.blocks, config.num_blocks)
+    _check_rising("timesteps", config.timesteps, config.num_train_timesteps)
+    factor = 2 ** (len(config.backbone_config["block_out_channels"]) - 1)
+    if not _is_count(config.image_size) or config.image_size % factor:
+        raise ValueError(
+            f"`image_size` must be a multiple of {factor}, the downsampling factor of this UNet, "
+            f"got {config.image_size!r}."
+        )
+    if not isinstance(config.noise_seed, int) or config.noise_seed < 0:
+        raise ValueError(f"`noise_seed` must be an integer of at least 0, got {config.noise_seed!r}.")
+
+
+def _check_rising(name: str, values: list[Any], end: int) -> None:
+    integers = all(isinstance(value, int) and not isinstance(value, bool) for value in values)
+    if not values or not integers or values != sorted(set(values)) or not set(values) <= set(range(end)):
+        raise ValueError(f"`{name}` must rise within [0, {end - 1}] for this backbone, got {values}.")
+
+
+def _check_heads(config: FEDDConfig) -> None:
+    if config.voting not in VOTINGS:
+        raise ValueError(f"`voting` must be one of {list(VOTINGS)}, got {config.voting!r}.")
+    for name in ("ensemble_size", "pooled_size"):
+        if not _is_count(getattr(config, name)):
+            raise ValueError(f"`{name}` must be a positive integer, got {getattr(config, name)!r}.")
+    for name in ("hidden_sizes", "classifier_hidden_sizes"):
+        sizes = getattr(config, name)
+        if len(sizes) == 0 or not all(_is_count(size) for size in sizes):
+            raise ValueError(f"`{name}` must be positive integers, got {sizes}.")
+    dropout = config.classifier_dropout
+    if len(dropout) != len(config.classifier_hidden_sizes) or not all(0 <= rate < 1 for rate in dropout):
+        raise ValueError(
+            f"`classifier_dropout` must hold {len(config.classifier_hidden_sizes)} rates in [0, 1), got {dropout}."
+        )
+
+
+def _check_labels(config: FEDDConfig) -> None:
+    ids = sorted(int(index) for index in config.id2label)
+    if ids != list(range(len(ids))) or len(config.label2id) != len(ids):
+        raise ValueError(f"`id2label` must name the classes 0, 1, 2, ... once each, got {config.id2label}.")
+
+
+def _check_source(config: FEDDConfig) -> None:
+    """Check that the backbone can be found again, and be recognised."""
+    if config.backbone is None:
+        if not config.save_backbone:
+            raise ValueError("`save_backbone=False` needs a `backbone` to load the rest from; got None.")
+        return
+    if is_repo_id(config.backbone) and not _COMMIT.fullmatch(config.backbone_revision or ""):
+        raise ValueError(
+            f"`backbone` {config.backbone!r} is a repository, so `backbone_revision` must be a commit "
+            f"of 40 hexadecimal digits, got {config.backbone_revision!r}."
+        )
+    if not _SHA256.fullmatch(config.backbone_sha256 or ""):
+        raise ValueError(
+            f"`backbone` {config.backbone!r} needs `backbone_sha256`, 64 hexadecimal digits, "
+            f"got {config.backbone_sha256!r}."
+        )
+
+
+def is_repo_id(backbone: str) -> bool:
+    """Whether `backbone` names a repository on the Hub, rather than `"embedded"` or a path."""
+    return backbone != "embedded" and not backbone.startswith((".", "/", "~")) and bool(_REPO_ID.fullmatch(backbone))
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+__all__ = ["FEDDConfig"]

@@ -1,0 +1,376 @@
+"""Image and map in, `pixel_values` and `labels` out; `logits` in, a map at the photo's own size out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypedDict
+
+import numpy as np
+import torch
+from PIL import ExifTags, Image, UnidentifiedImageError
+from torch import Tensor
+from torch.nn import functional as F
+from transformers.image_processing_backends import PilBackend
+from transformers.image_processing_utils import BatchFeature
+from transformers.image_utils import SizeDict
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+MAX_PIXELS = 100_000_000
+GEOMETRIES = ("squash", "center_crop")
+IGNORE_INDEX = 255
+
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class FEDDImageProcessorKwargs(TypedDict, total=False):
+    """What the processor understands; other options of transformers (`do_center_crop`, `device` ...) are refused."""
+
+    do_resize: bool
+    size: int | dict[str, int] | SizeDict
+    resample: int
+    do_rescale: bool
+    rescale_factor: float
+    do_normalize: bool
+    image_mean: float | list[float] | tuple[float, ...]
+    image_std: float | list[float] | tuple[float, ...]
+    geometry: str
+    num_labels: int
+    input_data_format: str | None
+    return_tensors: str | None
+
+
+class FEDDImageProcessor(PilBackend):
+    """Turn photos and their maps into the tensors of FEDD, and logits back into maps.
+
+    Args:
+        size (`dict[str, int]`, defaults to `{"height": 256, "width": 256}`):
+            Size of `pixel_values` and `labels`, in pixels.
+        geometry (`str`, defaults to `"squash"`):
+            `"squash"` resizes the whole photo, whatever its aspect; `"center_crop"` its largest centred square.
+        num_labels (`int`, defaults to 5):
+            Maps may hold the class ids `0..num_labels - 1`, and 255 where a pixel does not count.
+        do_rescale (`bool`, defaults to `True`):
+            `True` when pixels lie in [0, 255]; `False` for float arrays that already lie in [0, 1].
+
+    Raises:
+        ValueError: If `geometry` is unknown, `size` lacks a height or width, or `num_labels` is outside `1..255`.
+    """
+
+    valid_kwargs = FEDDImageProcessorKwargs  # type: ignore[assignment]
+    model_input_names = ["pixel_values"]
+    do_resize = True
+    size = {"height": 256, "width": 256}
+    resample = Image.Resampling.BILINEAR
+    do_rescale = True
+    rescale_factor = 1 / 255
+    do_normalize = True
+    image_mean = [0.5, 0.5, 0.5]
+    image_std = [0.5, 0.5, 0.5]
+    geometry = "squash"
+    num_labels = 5
+
+    def preprocess(self, images: Any, segmentation_maps: Any = None, **kwargs: Any) -> BatchFeature:
+        """Prepare a photo or several, with their maps if there are any.
+
+        Args:
+            images (`PIL.Image.Image`, `np.ndarray`, `torch.Tensor`, path, or a list of these):
+                Photos of any size. PIL images are turned upright by their EXIF orientation and may have any mode.
+                Arrays are of shape `(height, width)`, `(height, width, channels)` or `(channels, height, width)`.
+            segmentation_maps (`PIL.Image.Image`, `np.ndarray`, `torch.Tensor`, or a list of these, *optional*):
+                One map of class ids per photo, of shape `(height, width)` as the upright photo.
+            kwargs:
+                Attributes of the processor to change for this call, and `return_tensors`.
+
+        Returns:
+            [`BatchFeature`]: `pixel_values`, float32 in [-1, 1] of shape `(batch_size, 3, height, width)`, and with maps
+            `labels`, int64 of shape `(batch_size, height, width)`.
+
+        Raises:
+            ValueError: If an image or a map has an impossible size or value, or the counts differ.
+            TypeError: If an input is of another kind or dtype, or an option is unknown.
+
+        Example:
+            >>> processor = FEDDImageProcessor()
+            >>> processor(Image.new("RGB", (640, 480)), return_tensors="pt")["pixel_values"].shape
+            torch.Size([1, 3, 256, 256])
+        """
+        if kwargs.get("geometry", self.geometry) != self.geometry:
+            raise ValueError("`geometry` belongs to the processor: type `FEDDImageProcessor(geometry=...)`.")
+        return super().preprocess(images, segmentation_maps, **kwargs)
+
+    def _preprocess_image_like_inputs(  # type: ignore[override]
+        self, images: Any, segmentation_maps: Any, *, num_labels: int, return_tensors: str | None, **kwargs: Any
+    ) -> BatchFeature:
+        photos = [self.process_image(image, **kwargs) for image in _flatten(images, ndim=3)]
+        if not photos:
+            raise ValueError("`images` is empty.")
+        data = {"pixel_values": [self._pixel_values(photo, **kwargs) for photo in photos]}
+        if segmentation_maps is not None:
+            maps = _flatten(segmentation_maps, ndim=2, batch_size=len(photos))
+            if len(maps) != len(photos):
+                raise ValueError(f"`segmentation_maps` must hold one map per image: {len(photos)}, got {len(maps)}.")
+            checked = [
+                _class_ids(class_map, photo.shape[1:], num_labels, name=f"segmentation_maps[{index}]")
+                for index, (class_map, photo) in enumerate(zip(maps, photos, strict=True))
+            ]
+            data["labels"] = [self._labels(class_map, **kwargs) for class_map in checked]
+        return BatchFeature(data=data, tensor_type=return_tensors)
+
+    def process_image(  # type: ignore[override]
+        self, image: Any, do_rescale: bool = True, input_data_format: str | None = None, **_: Any
+    ) -> np.ndarray:
+        """Return any image as upright RGB, uint8 of shape `(3, height, width)`."""
+        if isinstance(image, (str, os.PathLike)):
+            image = read_image(image)
+        elif isinstance(image, Tensor):
+            image = _to_numpy(image)
+        if isinstance(image, np.ndarray):
+            image = _array_to_pil(image, do_rescale, input_data_format)
+        elif not isinstance(image, Image.Image):
+            raise TypeError(f"An image must be a PIL image, array, tensor or path, got {type(image).__name__}.")
+        elif not do_rescale:
+            raise ValueError("`do_rescale=False` is for float arrays in [0, 1], got a PIL image in [0, 255].")
+        return np.moveaxis(_upright_rgb(image), -1, 0)
+
+    def _pixel_values(
+        self,
+        image: np.ndarray,
+        do_resize: bool,
+        size: SizeDict,
+        resample: int,
+        do_rescale: bool,
+        rescale_factor: float,
+        do_normalize: bool,
+        image_mean: Sequence[float],
+        image_std: Sequence[float],
+        **_: Any,
+    ) -> np.ndarray:
+        """Crop, resize, rescale and normalise `image`, uint8 of shape `(3, height, width)`."""
+        image = self._crop(image)
+        if do_resize:
+            image = self.resize(image, size, resample)  # PIL's filters average over the source when they shrink
+        image = self.rescale(image, rescale_factor if do_rescale else 1 / 255)
+        return self.normalize(image, image_mean, image_std) if do_normalize else image
+
+    def _labels(self, class_map: np.ndarray, do_resize: bool, size: SizeDict, **_: Any) -> np.ndarray:
+        """Crop and resize `class_map`, uint8 of shape `(1, height, width)`, without inventing ids."""
+        class_map = self._crop(class_map)
+        if do_resize:
+            class_map = self.resize(class_map, size, Image.Resampling.NEAREST)
+        return class_map[0].astype(np.int64)
+
+    def _crop(self, image: np.ndarray) -> np.ndarray:
+        top, left, height, width = self._seen_box(image.shape[-2:])
+        return image[:, top : top + height, left : left + width]
+
+    def _seen_box(self, size: Sequence[int]) -> tuple[int, int, int, int]:
+        """Return (top, left, height, width) of the part of a photo of this (height, width) that the model sees."""
+        height, width = size
+        if self.geometry == "squash":
+            return 0, 0, height, width
+        side = min(height, width)
+        return (height - side) // 2, (width - side) // 2, side, side
+
+    def outside_share(self, target_size: Sequence[int]) -> float:
+        """Return the share, in [0, 1), of a photo of `target_size` (height, width) that the model does not see."""
+        height, width = _checked_size(target_size)
+        _, _, seen_height, seen_width = self._seen_box((height, width))
+        return 1.0 - (seen_height * seen_width) / (height * width)
+
+    def post_process_semantic_segmentation(
+        self, outputs: Any, target_sizes: Sequence[Sequence[int]] | Tensor | None = None
+    ) -> list[Tensor]:
+        """Turn logits into maps of class ids.
+
+        Args:
+            outputs ([`~transformers.modeling_outputs.SemanticSegmenterOutput`]):
+                Output with `logits` of shape `(batch_size, num_labels, height, width)`.
+            target_sizes (`list[tuple[int, int]]` of length `batch_size`, *optional*):
+                (height, width) of each upright photo. Without it maps stay at the size of the logits.
+
+        Returns:
+            `list[torch.Tensor]`: one int64 map per photo, on the CPU, of shape `target_size`. What `center_crop` leaves
+            out of the photo is background, 0.
+
+        Raises:
+            ValueError: If there is not one (height, width) per photo.
+        """
+        logits = outputs.logits.detach().to("cpu", torch.float32)
+        if target_sizes is None:
+            return list(logits.argmax(dim=1))
+        if len(target_sizes) != len(logits):
+            raise ValueError(f"`target_sizes` must hold one size per image: {len(logits)}, got {len(target_sizes)}.")
+        sizes = [_checked_size(size) for size in target_sizes]
+        return [self._map_at(photo_logits, size) for photo_logits, size in zip(logits, sizes, strict=True)]
+
+    def _map_at(self, logits: Tensor, target_size: tuple[int, int]) -> Tensor:
+        """Place the argmax of `logits`, of shape `(num_labels, height, width)`, into a map of `target_size`."""
+        top, left, height, width = self._seen_box(target_size)
+        upsampled = F.interpolate(logits[None], size=(height, width), mode="bilinear", align_corners=False)
+        segmentation = torch.zeros(target_size, dtype=torch.int64)
+        segmentation[top : top + height, left : left + width] = upsampled[0].argmax(dim=0)
+        return segmentation
+
+    def _standardize_kwargs(self, **kwargs: Any) -> dict[str, Any]:
+        """Check the attributes, at construction and at each call."""
+        kwargs = super()._standardize_kwargs(**{**kwargs, "default_to_square": True})
+        size, geometry, num_labels = kwargs["size"], kwargs["geometry"], kwargs["num_labels"]
+        if not (size.height and size.width and min(size.height, size.width) > 0):
+            raise ValueError(f"`size` must be {{'height': ..., 'width': ...}} in pixels, got {dict(size)}.")
+        if geometry not in GEOMETRIES:
+            raise ValueError(f"`geometry` must be one of {list(GEOMETRIES)}, got {geometry!r}.")
+        if not (isinstance(num_labels, int) and 1 <= num_labels <= IGNORE_INDEX):
+            raise ValueError(f"`num_labels` must lie in 1..{IGNORE_INDEX}, got {num_labels!r}.")
+        return kwargs
+
+
+def read_image(path: str | os.PathLike) -> Image.Image:
+    """Read a photo as upright RGB without its metadata; of several frames or pages, the first.
+
+    Raises:
+        FileNotFoundError: If there is no file at `path`.
+        ValueError: If the file is not a JPEG, PNG, WEBP, BMP or TIFF image, is damaged, is smaller than 2 x 2 pixels or
+            has more than `MAX_PIXELS`, which its header tells before anything is decoded.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"There is no image file at {os.fspath(path)!r}.")
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(f"{image.height} x {image.width} pixels exceed the limit of {MAX_PIXELS:,}.")
+            return Image.fromarray(_upright_rgb(image))
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{os.fspath(path)!r} is not an image; it must be one of {', '.join(FORMATS)}.") from error
+    except Image.DecompressionBombError as error:
+        size, _, _ = str(error).partition(" exceeds")
+        raise ValueError(f"Cannot read {os.fspath(path)!r}: {size} exceeds the limit of {MAX_PIXELS:,}.") from error
+    except Exception as error:  # decoders raise a dozen kinds of error on damaged files
+        raise ValueError(f"Cannot read {os.fspath(path)!r}: {error}") from error
+
+
+def _upright_rgb(image: Image.Image) -> np.ndarray:
+    """Return a PIL image of any mode as upright RGB, uint8 of shape `(height, width, 3)`, transparency over white."""
+    if min(image.size) < 2:
+        raise ValueError(f"An image must have at least 2 x 2 pixels, got {image.height} x {image.width}.")
+    image.load()  # a PNG may keep its EXIF behind its pixels
+    image = _upright(image)
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image)
+        image = Image.fromarray(_eight_bit(values, _white_level(values)))
+    if image.has_transparency_data:
+        opaque = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(opaque, image.convert("RGBA"))
+    return np.array(image.convert("RGB"))
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turn an image by its EXIF orientation. `ImageOps.exif_transpose` also writes EXIF, and fails on damaged tags."""
+    turn = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    return image if turn is None else image.transpose(turn)
+
+
+def _array_to_pil(array: np.ndarray, do_rescale: bool, input_data_format: str | None) -> Image.Image:
+    """Return an array of 1, 3 or 4 channels as a PIL image of 8 bits."""
+    array = array[..., None] if array.ndim == 2 else _channels_last(array, input_data_format)
+    if array.dtype == bool or not np.issubdtype(array.dtype, np.number):
+        raise TypeError(f"An image array must hold numbers, such as uint8 or float32, got {array.dtype}.")
+    if min(array.shape[:2]) < 2:
+        raise ValueError(f"An image must have at least 2 x 2 pixels, got {array.shape[0]} x {array.shape[1]}.")
+    is_float = np.issubdtype(array.dtype, np.floating)
+    if do_rescale and is_float and array.max() <= 1:
+        raise ValueError("A float image in [0, 1] would be divided by 255 again: pass `do_rescale=False`.")
+    if not (do_rescale or is_float):
+        raise ValueError(f"`do_rescale=False` is for float arrays in [0, 1], got {array.dtype}.")
+    white = _white_level(array) if not is_float else 255 if do_rescale else 1
+    return Image.fromarray(_eight_bit(array, white).squeeze())
+
+
+def _channels_last(array: np.ndarray, input_data_format: str | None) -> np.ndarray:
+    """Return an array as `(height, width, channels)`, from either layout."""
+    first, last = (array.ndim == 3 and array.shape[axis] in (1, 3, 4) for axis in (0, -1))
+    if input_data_format is not None:
+        first, last = first and input_data_format == "channels_first", last and input_data_format == "channels_last"
+    if first and last:
+        raise ValueError(f"Shape {array.shape} is ambiguous: pass `input_data_format='channels_first'` or `..._last`.")
+    if not (first or last):
+        layout = input_data_format or "(height, width), (height, width, channels) or (channels, height, width)"
+        raise ValueError(f"An image must be {layout} with 1, 3 or 4 channels, got shape {array.shape}.")
+    return np.moveaxis(array, 0, -1) if first else array
+
+
+def _white_level(values: np.ndarray) -> int:
+    """Return the value that stands for white: by dtype, else the smallest of 1, 255 and 65535 that holds them all."""
+    if values.dtype in (np.uint8, np.uint16):
+        return int(np.iinfo(values.dtype).max)
+    levels = (1, 255) if np.issubdtype(values.dtype, np.floating) else (255,)
+    return next((level for level in levels if values.max() <= level), 65535)
+
+
+def _eight_bit(values: np.ndarray, white: int) -> np.ndarray:
+    """Scale values in [0, `white`] to uint8 in [0, 255]."""
+    if not (values.min() >= 0 and values.max() <= white):
+        raise ValueError(f"Pixels must lie in [0, {white}], got [{values.min():g}, {values.max():g}].")
+    return values if values.dtype == np.uint8 else np.rint(values * (255.0 / white)).astype(np.uint8)
+
+
+def _class_ids(class_map: Any, image_size: Sequence[int], num_labels: int, name: str) -> np.ndarray:
+    """Check one map and return it as uint8 of shape `(1, height, width)`."""
+    ids = _map_to_numpy(class_map, name)
+    if not np.issubdtype(ids.dtype, np.integer):
+        kind = (
+            "says only where, not what: convert it to class ids" if ids.dtype == bool else "is not made of class ids"
+        )
+        raise TypeError(f"`{name}` {kind}; a map must be of an integer dtype, got {ids.dtype}.")
+    if ids.ndim != 2:
+        raise ValueError(f"`{name}` must be of shape (height, width), got {ids.shape}.")
+    if ids.shape != tuple(image_size):
+        raise ValueError(f"`{name}` must have the (height, width) of its image, {tuple(image_size)}, got {ids.shape}.")
+    foreign = np.unique(ids[(ids != IGNORE_INDEX) & ((ids < 0) | (ids >= num_labels))])
+    if foreign.size:
+        allowed = f"0..{num_labels - 1} and {IGNORE_INDEX}"
+        raise ValueError(f"`{name}` may hold the class ids {allowed}, found also {foreign[:10].tolist()}.")
+    return ids.astype(np.uint8)[None]
+
+
+def _map_to_numpy(class_map: Any, name: str) -> np.ndarray:
+    if isinstance(class_map, Image.Image):
+        class_map.load()
+        return np.asarray(_upright(class_map))
+    if isinstance(class_map, Tensor):
+        return _to_numpy(class_map)
+    if isinstance(class_map, np.ndarray):
+        return class_map
+    raise TypeError(f"`{name}` must be a PIL image, array or tensor, got {type(class_map).__name__}.")
+
+
+def _flatten(images: Any, ndim: int, batch_size: int | None = None) -> list[Any]:
+    """Return one image, a batch in one array, or (nested) lists of these as one flat list."""
+    if isinstance(images, (list, tuple)):
+        return [image for item in images for image in _flatten(item, ndim, batch_size=0)]
+    is_batch = isinstance(images, (np.ndarray, Tensor)) and images.ndim == ndim + 1
+    return list(images) if is_batch and batch_size in (None, len(images)) else [images]
+
+
+def _to_numpy(tensor: Tensor) -> np.ndarray:
+    """Return a tensor of any device and dtype as an array; numpy has no bfloat16."""
+    return (tensor.detach().float() if tensor.is_floating_point() else tensor).cpu().numpy()
+
+
+def _checked_size(size: Any) -> tuple[int, int]:
+    values = np.asarray(size)
+    if values.shape != (2,) or values.min() < 1:
+        raise ValueError(f"A target size must be a (height, width) in pixels, got {size!r}.")
+    return int(values[0]), int(values[1])
+
+
+__all__ = ["FEDDImageProcessor", "read_image"]

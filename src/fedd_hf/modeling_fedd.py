@@ -1,0 +1,522 @@
+"""FEDDForSegmentation and FEDDForImageClassification: small heads on the frozen diffusion backbone."""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import ImageClassifierOutput, SemanticSegmenterOutput
+from transformers.utils import cached_file
+
+from .backbone_fedd import (
+    FEDDBackbone,
+    fetch_backbone,
+    hash_backbone,
+    locate_backbone,
+    make_noise,
+    read_backbone_config,
+    read_backbone_defaults,
+    read_backbone_tensors,
+)
+from .configuration_fedd import MALIGNANCY_LABELS, SEGMENTATION_LABELS, FEDDConfig, is_repo_id
+
+_HUB_KWARGS = ("token", "cache_dir", "local_files_only", "force_download")
+_FILE_KWARGS = (*_HUB_KWARGS, "revision", "subfolder")
+_NOT_CONFIG_KWARGS = ("dtype", "torch_dtype", "trust_remote_code", "output_loading_info")
+
+
+@dataclass
+class FEDDSegmenterOutput(SemanticSegmenterOutput):
+    """Output of [`FEDDForSegmentation`].
+
+    Args:
+        loss (`torch.FloatTensor` of shape `(1,)`, *optional*):
+            Mean of the members' cross-entropies, when `labels` are given.
+        logits (`torch.FloatTensor` of shape `(batch_size, num_labels, height, width)`):
+            Votes per class, or the log of the mean softmax, as `config.voting` says.
+        member_logits (`torch.FloatTensor` of shape `(batch_size, ensemble_size, num_labels, height, width)`, *optional*):
+            What each pixel classifier says.
+        uncertainty (`torch.FloatTensor` of shape `(batch_size, height, width)`, *optional*):
+            Jensen-Shannon divergence of the members in nats, from 0 (they agree) to log(num_labels).
+    """
+
+    member_logits: Tensor | None = None
+    uncertainty: Tensor | None = None
+
+
+class FEDDPreTrainedModel(PreTrainedModel):
+    """What both models share: a frozen backbone, and how it is stored and found again."""
+
+    config_class = FEDDConfig
+    main_input_name = "pixel_values"
+    task = ""
+    _no_split_modules = ["FEDDBackbone"]
+    _keep_in_fp32_modules_strict = ["backbone.noise"]
+
+    def __init__(self, config: FEDDConfig) -> None:
+        super().__init__(copy.deepcopy(config))  # save_pretrained writes the model's class into its configuration
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Let every module draw its own weights; transformers keeps the loaded ones as they are."""
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+
+    @classmethod
+    def from_backbone(cls, backbone: str = "embedded", revision: str | None = None, **kwargs: Any) -> Self:
+        """Put new, untrained heads on a pretrained backbone.
+
+        Args:
+            backbone (`str`, *optional*, defaults to `"embedded"`):
+                The small backbone inside this package, a local diffusers folder, or a repository id on the Hub.
+            revision (`str`, *optional*):
+                Commit, tag or branch of the repository; the configuration keeps the commit.
+            kwargs:
+                Fields of [`FEDDConfig`] such as `blocks` and `timesteps`; `token`, `cache_dir`, `local_files_only` and
+                `force_download` for the download; `dtype` and `device_map` for the model. Blocks, timesteps and image
+                size that are stored beside the backbone are the defaults.
+
+        Returns:
+            The model, with a frozen backbone and random heads.
+
+        Raises:
+            FileNotFoundError: If the folder does not exist, or holds no UNet in safetensors.
+            ValueError: If the UNet is of a kind that cannot be read, or lacks a block.
+        """
+        hub = {name: kwargs.pop(name) for name in _HUB_KWARGS if name in kwargs}
+        loading = {name: kwargs.pop(name) for name in ("dtype", "device_map") if name in kwargs}
+        folder = locate_backbone(backbone, revision, **hub)
+        fields = read_backbone_config(folder) | read_backbone_defaults(folder, cls.task) | cls._default_fields()
+        source = {"backbone": backbone, "backbone_sha256": hash_backbone(folder)}
+        if backbone != "embedded":
+            is_folder = Path(backbone).is_dir()
+            source |= {"backbone": str(folder)} if is_folder else {"backbone_revision": folder.name}
+        config = FEDDConfig(**(fields | source | kwargs))
+        return cls._from_tensors(config, read_backbone_tensors(folder, config), **loading)
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | os.PathLike | None, *args: Any, config: Any = None, **kwargs: Any
+    ) -> Any:
+        """Load a model from the Hub or a folder, self-contained or heads-only, with a frozen backbone.
+
+        Args:
+            pretrained_model_name_or_path (`str` or `os.PathLike`):
+                Repository id or folder that [`~FEDDPreTrainedModel.save_pretrained`] wrote.
+            config ([`FEDDConfig`], *optional*):
+                Configuration to use instead of the stored one.
+            kwargs:
+                As in [`~transformers.PreTrainedModel.from_pretrained`], `dtype` and `device_map` among them.
+
+        Raises:
+            OSError: If there is no such model, or it holds no safetensors.
+            ValueError: If a tensor is missing, a file is damaged, or the backbone is not the one of the heads.
+        """
+        path = pretrained_model_name_or_path
+        if path is None:
+            return super().from_pretrained(None, *args, config=config, **kwargs)
+        if kwargs.setdefault("use_safetensors", True) is not True:
+            raise ValueError("FEDD loads safetensors only, no pickles (.bin, .pt). Leave `use_safetensors` out.")
+        _check_folder(path)
+        files = {name: kwargs[name] for name in _FILE_KWARGS if name in kwargs}
+        config, kwargs = cls._load_config(config or path, kwargs)
+        wants_info = kwargs.pop("output_loading_info", False)
+        try:
+            if not config.save_backbone:
+                kwargs = {name: value for name, value in kwargs.items() if name not in _FILE_KWARGS}
+                kwargs["state_dict"] = cls._join_backbone(config, path, files)
+            target = None if "state_dict" in kwargs else path
+            model, info = super().from_pretrained(
+                target, *args, config=config, output_loading_info=True, **kwargs
+            )
+        except SafetensorError as error:
+            raise ValueError(f"The weights of {path} are damaged: {error}. Fetch or save them again.") from error
+        _check_missing(path, model, info["missing_keys"])
+        model.name_or_path = model.config.name_or_path = str(path)
+        model.backbone.freeze()
+        return (model, info) if wants_info else model
+
+    def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
+        """Write the model as safetensors: all of it, or only the heads if `config.save_backbone` is False.
+
+        Raises:
+            ValueError: If only the heads are wanted, but nothing says where the backbone is.
+        """
+        if kwargs.get("push_to_hub"):
+            self._check_can_be_pushed()
+        backbone = self.config.backbone
+        self._keys_to_ignore_on_save = set()
+        if not self.config.save_backbone:
+            if backbone is None:
+                raise ValueError("`save_backbone=False` needs a `backbone` to load the rest from; got None.")
+            self._keys_to_ignore_on_save = {name for name in self.state_dict() if name.startswith("backbone.unet.")}
+            self.config.backbone = _relative_backbone(backbone, Path(save_directory))
+        try:
+            super().save_pretrained(save_directory, *args, **kwargs)
+        finally:
+            self.config.backbone = backbone
+
+    def push_to_hub(self, *args: Any, **kwargs: Any) -> Any:
+        """Upload the model, as [`~transformers.PreTrainedModel.push_to_hub`] does.
+
+        Raises:
+            ValueError: If only the heads would be uploaded and their backbone is a folder of this machine.
+        """
+        self._check_can_be_pushed()
+        return super().push_to_hub(*args, **kwargs)
+
+    def _check_can_be_pushed(self) -> None:
+        backbone = self.config.backbone
+        if not self.config.save_backbone and not (backbone == "embedded" or is_repo_id(backbone or "")):
+            raise ValueError(
+                f"The backbone {backbone!r} of these heads is a local folder that nobody else can load. Push it first "
+                "and build the model with from_backbone(repo_id), or set `model.config.save_backbone = True`."
+            )
+
+    @classmethod
+    def _default_fields(cls) -> dict[str, Any]:
+        return {}
+
+    @classmethod
+    def _from_tensors(cls, config: FEDDConfig, tensors: dict[str, Tensor], **kwargs: Any) -> Self:
+        state_dict = {f"backbone.{name}": tensor for name, tensor in tensors.items()}
+        state_dict["backbone.noise"] = make_noise(config.noise_seed, config.image_size)
+        model = super().from_pretrained(None, config=config, state_dict=state_dict, **kwargs)
+        model.name_or_path = model.config.name_or_path = ""
+        model.backbone.freeze()
+        return model
+
+    @classmethod
+    def _load_config(cls, source: Any, kwargs: dict[str, Any]) -> tuple[FEDDConfig, dict[str, Any]]:
+        """Read the configuration; what it does not use of the keywords goes on to the model."""
+        if not isinstance(source, str | os.PathLike):
+            return source, kwargs
+        kept = {name: kwargs.pop(name) for name in _NOT_CONFIG_KWARGS if name in kwargs}
+        files = {name: kwargs[name] for name in _FILE_KWARGS if name in kwargs}
+        config, unused = cls.config_class.from_pretrained(source, return_unused_kwargs=True, **kwargs)
+        return config, unused | kept | files
+
+    @classmethod
+    def _join_backbone(cls, config: FEDDConfig, path: Any, files: dict[str, Any]) -> dict[str, Tensor]:
+        """Read heads and backbone into one state dict, so that transformers reports truly what is missing."""
+        heads = load_file(cached_file(path, "model.safetensors", **files))
+        folder = _resolve_backbone(config, Path(path, files.get("subfolder") or ""), files)
+        tensors = read_backbone_tensors(folder, config)
+        return heads | {f"backbone.{name}": tensor for name, tensor in tensors.items()}
+
+
+class PixelLinear(nn.Conv2d):
+    """A linear layer at each pixel, for all members of the ensemble at once.
+
+    Source: ddpm-segmentation, `pixel_classifier.py`, `init_weights`.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, groups: int = 1) -> None:
+        super().__init__(in_channels, out_channels, kernel_size=1, groups=groups)
+
+    def reset_parameters(self) -> None:
+        """Draw weights from N(0, 0.02), with zero bias."""
+        nn.init.normal_(self.weight, std=0.02)
+        nn.init.zeros_(self.bias)
+
+
+class FEDDDecodeHead(nn.Module):
+    """An ensemble of pixel classifiers as one tensor program, whose first layer runs at block resolution.
+
+    Each member is Linear, ReLU, BatchNorm, Linear, ReLU, BatchNorm, Linear on the concatenated, upsampled feature
+    maps. A linear layer commutes with bilinear upsampling, so the first one is applied to each map before it.
+
+    Source: ddpm-segmentation, `pixel_classifier.py`; FEDD (MICCAI 2023), section 3.1.
+    """
+
+    def __init__(self, config: FEDDConfig) -> None:
+        super().__init__()
+        self.feature_channels, self.ensemble_size = config.feature_channels, config.ensemble_size
+        widths = [size * config.ensemble_size for size in (*config.hidden_sizes, config.num_labels)]
+        self.projection = PixelLinear(sum(self.feature_channels), widths[0])
+        layers: list[nn.Module] = []
+        for width, next_width in zip(widths, widths[1:], strict=False):
+            layers += [nn.ReLU(), nn.BatchNorm2d(width), PixelLinear(width, next_width, groups=config.ensemble_size)]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, feature_maps: tuple[Tensor, ...], size: tuple[int, int]) -> Tensor:
+        """Classify each pixel.
+
+        Args:
+            feature_maps (`tuple[torch.Tensor]`):
+                Maps of shape `(batch_size, channels, block_height, block_width)`, as [`FEDDBackbone`] returns them.
+            size (`tuple[int, int]`):
+                Height and width of the result.
+
+        Returns:
+            `torch.Tensor` of shape `(batch_size, ensemble_size, num_labels, height, width)`: logits of each member.
+        """
+        member_logits = self.layers(self.project(feature_maps, size))
+        return member_logits.unflatten(1, (self.ensemble_size, -1))
+
+    def project(self, feature_maps: tuple[Tensor, ...], size: tuple[int, int]) -> Tensor:
+        """Apply the first layer to each map at its own resolution, upsample and add."""
+        weights = self.projection.weight.split(self.feature_channels, dim=1)
+        hidden = self.projection.bias[:, None, None]
+        for feature_map, weight in zip(feature_maps, weights, strict=True):
+            projected = F.conv2d(feature_map.to(weight.dtype), weight)
+            if projected.shape[-2:] != tuple(size):
+                projected = F.interpolate(projected, size=size, mode="bilinear", align_corners=False)
+            hidden = hidden + projected
+        return hidden  # (batch_size, ensemble_size * hidden_size, height, width)
+
+
+class FEDDForSegmentation(FEDDPreTrainedModel):
+    """Five-class lesion segmentation: pixel classifiers on frozen diffusion features.
+
+    Args:
+        config ([`FEDDConfig`]):
+            Configuration of the model.
+
+    Source: FEDD (MICCAI 2023), section 3.1.
+    """
+
+    task = "segmentation"
+
+    def __init__(self, config: FEDDConfig) -> None:
+        super().__init__(config)
+        self.backbone = FEDDBackbone(config)
+        self.decode_head = FEDDDecodeHead(config)
+        self.post_init()
+
+    def forward(
+        self,
+        pixel_values: Tensor,
+        labels: Tensor | None = None,
+        output_member_logits: bool = False,
+        output_uncertainty: bool = False,
+        return_dict: bool | None = None,
+    ) -> FEDDSegmenterOutput | tuple[Tensor, ...]:
+        """Segment a batch of dermatology photos.
+
+        Args:
+            pixel_values (`torch.Tensor` of shape `(batch_size, 3, image_size, image_size)`):
+                Images scaled to [-1, 1], as [`FEDDImageProcessor`] returns them.
+            labels (`torch.LongTensor` of shape `(batch_size, image_size, image_size)`, *optional*):
+                Class of each pixel in `[0, num_labels - 1]`, 255 where it does not count.
+            output_member_logits (`bool`, *optional*, defaults to `False`):
+                Whether to return what each member says.
+            output_uncertainty (`bool`, *optional*, defaults to `False`):
+                Whether to return a map of the members' disagreement.
+            return_dict (`bool`, *optional*):
+                Whether to return a [`FEDDSegmenterOutput`] rather than a tuple.
+
+        Returns:
+            [`FEDDSegmenterOutput`]: `logits` of shape `(batch_size, num_labels, image_size, image_size)`; `loss` when
+            `labels` are given.
+
+        Example:
+            >>> inputs = processor(images=image, return_tensors="pt")
+            >>> model(**inputs).logits.shape
+            torch.Size([1, 5, 256, 256])
+        """
+        feature_maps = self.backbone(pixel_values)
+        size = (pixel_values.shape[-2], pixel_values.shape[-1])
+        member_logits = self.decode_head(feature_maps, size)
+        output = FEDDSegmenterOutput(
+            loss=None if labels is None else self.loss(member_logits, labels),
+            logits=vote(member_logits, self.config.voting),
+            member_logits=member_logits if output_member_logits else None,
+            uncertainty=jensen_shannon(member_logits) if output_uncertainty else None,
+        )
+        wants_dict = self.config.return_dict if return_dict is None else return_dict
+        return output if wants_dict else output.to_tuple()
+
+    def loss(self, member_logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the mean of the members' cross-entropies over the pixels that count.
+
+        Raises:
+            ValueError: If the labels are not integers of the size of the logits.
+        """
+        batch_size, ensemble_size, _, *size = member_logits.shape
+        if tuple(labels.shape) != (batch_size, *size) or labels.is_floating_point():
+            raise ValueError(
+                f"`labels` must be integers of shape {(batch_size, *size)}, got {labels.dtype} of shape "
+                f"{tuple(labels.shape)}. Pass the map to FEDDImageProcessor as `segmentation_maps`."
+            )
+        labels = labels[:, None].expand(-1, ensemble_size, -1, -1)
+        ignore_index = self.config.semantic_loss_ignore_index
+        return F.cross_entropy(member_logits.flatten(0, 1), labels.flatten(0, 1), ignore_index=ignore_index)
+
+
+class FEDDForImageClassification(FEDDPreTrainedModel):
+    """Malignancy classification: a small network on the pooled activation of one block.
+
+    Args:
+        config ([`FEDDConfig`]):
+            Configuration of the model, with one block, one timestep and two labels.
+
+    Raises:
+        ValueError: If there are several blocks or timesteps, other than two labels, or a block too small to pool.
+
+    Source: FEDD (MICCAI 2023), section 3.2.
+    """
+
+    task = "classification"
+
+    def __init__(self, config: FEDDConfig) -> None:
+        super().__init__(config)
+        _check_classification(config)
+        self.backbone = FEDDBackbone(config)
+        sizes = (config.pooled_size, *config.classifier_hidden_sizes)
+        layers: list[nn.Module] = []
+        for size, next_size, rate in zip(sizes, sizes[1:], config.classifier_dropout, strict=False):
+            layers += [nn.Linear(size, next_size), nn.BatchNorm1d(next_size), nn.ReLU(), nn.Dropout(rate)]
+        self.classifier = nn.Sequential(*layers, nn.Linear(sizes[-1], 1))
+        self.post_init()
+
+    @classmethod
+    def _default_fields(cls) -> dict[str, Any]:
+        return {"id2label": dict(enumerate(MALIGNANCY_LABELS))}
+
+    def forward(
+        self, pixel_values: Tensor, labels: Tensor | None = None, return_dict: bool | None = None
+    ) -> ImageClassifierOutput | tuple[Tensor, ...]:
+        """Score the malignancy of a batch of dermatology photos.
+
+        Args:
+            pixel_values (`torch.Tensor` of shape `(batch_size, 3, image_size, image_size)`):
+                Images scaled to [-1, 1], as [`FEDDImageProcessor`] returns them.
+            labels (`torch.LongTensor` of shape `(batch_size,)`, *optional*):
+                0 benign, 1 malignant.
+            return_dict (`bool`, *optional*):
+                Whether to return an [`~transformers.modeling_outputs.ImageClassifierOutput`] rather than a tuple.
+
+        Returns:
+            [`~transformers.modeling_outputs.ImageClassifierOutput`]: `logits` of shape `(batch_size, 2)`, the first of
+            them 0, so that softmax is the sigmoid of the second; `loss` when `labels` are given.
+        """
+        (feature_map,) = self.backbone(pixel_values)
+        logits = self.classify(pool_features(feature_map, self.config.pooled_size))
+        loss = None if labels is None else F.cross_entropy(logits, labels)
+        output = ImageClassifierOutput(loss=loss, logits=logits)
+        wants_dict = self.config.return_dict if return_dict is None else return_dict
+        return output if wants_dict else output.to_tuple()
+
+    def classify(self, pooled: Tensor) -> Tensor:
+        """Turn pooled features of shape `(batch_size, pooled_size)` into logits (0, z) of shape `(batch_size, 2)`."""
+        malignancy = self.classifier(pooled.to(self.classifier[0].weight.dtype))
+        return torch.cat([torch.zeros_like(malignancy), malignancy], dim=-1)
+
+
+def vote(member_logits: Tensor, voting: str) -> Tensor:
+    """Join the members' logits, `(batch_size, ensemble_size, num_labels, ...)`, to `(batch_size, num_labels, ...)`.
+
+    Votes per class for `"majority"`, where argmax gives ties to the smallest id; the log of the mean softmax for
+    `"mean"`.
+
+    Source: ddpm-segmentation, `pixel_classifier.py`, `predict_labels`.
+    """
+    if voting == "mean":
+        log_probabilities = member_logits.log_softmax(dim=2)
+        return log_probabilities.logsumexp(dim=1) - math.log(member_logits.shape[1])
+    choices = member_logits.argmax(dim=2)
+    votes = [(choices == label).sum(dim=1) for label in range(member_logits.shape[2])]
+    return torch.stack(votes, dim=1).to(member_logits.dtype)
+
+
+def jensen_shannon(member_logits: Tensor) -> Tensor:
+    """Return H(mean softmax) - mean H(softmax) in nats, of shape `(batch_size, ...)`.
+
+    Source: ddpm-segmentation, `pixel_classifier.py`, `predict_labels`.
+    """
+    probabilities = member_logits.float().softmax(dim=2)
+    entropy_of_mean = torch.special.entr(probabilities.mean(dim=1)).sum(dim=1)
+    mean_entropy = torch.special.entr(probabilities).sum(dim=2).mean(dim=1)
+    return (entropy_of_mean - mean_entropy).clamp_min(0.0)
+
+
+def pool_features(feature_map: Tensor, pooled_size: int = 512) -> Tensor:
+    """Max-pool a feature map of shape `(batch_size, channels, height, width)` to `(batch_size, pooled_size)`.
+
+    Rows are kept apart only as far as the channels do not fill `pooled_size`.
+
+    Source: hectorcarrion/FEDD, baseline notebooks, `get_poolings`, in closed form.
+    """
+    rows = _pooled_rows(feature_map.shape[1], pooled_size)
+    flat = F.adaptive_max_pool2d(feature_map.float(), (rows, 1)).flatten(1)
+    return F.adaptive_max_pool1d(flat, pooled_size)
+
+
+def _pooled_rows(channels: int, pooled_size: int) -> int:
+    return max(1, math.ceil(pooled_size / channels))
+
+
+def _check_classification(config: FEDDConfig) -> None:
+    if len(config.blocks) != 1 or len(config.timesteps) != 1:
+        raise ValueError(
+            "The malignancy classifier reads one block at one timestep, got "
+            f"`blocks`={config.blocks}, `timesteps`={config.timesteps}."
+        )
+    if config.num_labels != len(MALIGNANCY_LABELS):
+        raise ValueError(
+            f"The malignancy classifier has the labels {list(MALIGNANCY_LABELS)}, got {config.id2label}. "
+            "Type FEDDConfig(..., num_labels=2)."
+        )
+    block, size = config.blocks[0], config.block_size(config.blocks[0])
+    rows = _pooled_rows(config.block_channels(block), config.pooled_size)
+    if rows > size:
+        raise ValueError(
+            f"Block {block} is too small to pool to {config.pooled_size}: {config.block_channels(block)} channels need "
+            f"{rows} rows, and it has {size}. Choose a later block or a larger `image_size`."
+        )
+
+
+def _check_folder(path: str | os.PathLike) -> None:
+    """Recognise the two folders that are most easily mistaken for a model."""
+    folder = Path(path)
+    if (folder / "unet" / "config.json").is_file():
+        raise ValueError(f"{folder} is a bare backbone, without heads. Type from_backbone({str(folder)!r}).")
+    pickles = sorted(file.name for pattern in ("*.bin", "*.pt", "*.pth") for file in folder.glob(pattern))
+    if pickles and folder.is_dir() and not list(folder.glob("*.safetensors")):
+        raise OSError(f"{folder} holds only pickled weights, {pickles}. FEDD loads safetensors only.")
+
+
+def _check_missing(path: Any, model: FEDDPreTrainedModel, missing: set[str]) -> None:
+    """Accept heads that are new as a whole, and refuse a checkpoint with holes."""
+    heads = {name for name in model.state_dict() if not name.startswith("backbone.")}
+    holes = missing - heads if heads <= missing else missing
+    if holes:
+        raise ValueError(f"The checkpoint {path} lacks {len(holes)} tensors: {sorted(holes)[:5]}. Save it again.")
+
+
+def _resolve_backbone(config: FEDDConfig, folder: Path, files: dict[str, Any]) -> Path:
+    """Find the backbone that a configuration names, and trust paths only beside a local configuration."""
+    backbone = config.backbone
+    if backbone == "embedded":
+        return locate_backbone(backbone)
+    if is_repo_id(backbone):
+        hub = {name: files[name] for name in _HUB_KWARGS if name in files}
+        return fetch_backbone(backbone, config.backbone_revision, **hub)
+    if not folder.is_dir() or not backbone.startswith("."):
+        raise ValueError(
+            f"`backbone` {backbone!r} must be a repository id, 'embedded', or, in a local folder only, a path relative "
+            "to it that starts with ./ or ../"
+        )
+    located = locate_backbone(os.path.normpath(folder.resolve() / backbone))
+    config.backbone = str(located)
+    return located
+
+
+def _relative_backbone(backbone: str, save_directory: Path) -> str:
+    if backbone == "embedded" or is_repo_id(backbone):
+        return backbone
+    relative = Path(os.path.relpath(Path(backbone).resolve(), save_directory.resolve())).as_posix()
+    return relative if relative.startswith(".") else f"./{relative}"
+
+
+__all__ = ["FEDDForImageClassification", "FEDDForSegmentation", "FEDDPreTrainedModel", "FEDDSegmenterOutput"]

@@ -92,8 +92,8 @@ class FEDDImageProcessor(PilBackend):
                 Attributes of the processor to change for this call, and `return_tensors`.
 
         Returns:
-            [`BatchFeature`]: `pixel_values`, float32 in [-1, 1] of shape `(batch_size, 3, height, width)`, and with maps
-            `labels`, int64 of shape `(batch_size, height, width)`.
+            [`BatchFeature`]: `pixel_values`, float32 in [-1, 1], of shape `(batch_size, 3, height, width)`; with maps
+            also `labels`, int64, of shape `(batch_size, height, width)`.
 
         Raises:
             ValueError: If an image or a map has an impossible size or value, or the counts differ.
@@ -111,19 +111,18 @@ class FEDDImageProcessor(PilBackend):
     def _preprocess_image_like_inputs(  # type: ignore[override]
         self, images: Any, segmentation_maps: Any, *, num_labels: int, return_tensors: str | None, **kwargs: Any
     ) -> BatchFeature:
-        photos = [self.process_image(image, **kwargs) for image in _flatten(images, ndim=3)]
+        photos = [self.process_image(image, **kwargs) for image in _as_list(images, ndim=3)]
         if not photos:
             raise ValueError("`images` is empty.")
         data = {"pixel_values": [self._pixel_values(photo, **kwargs) for photo in photos]}
         if segmentation_maps is not None:
-            maps = _flatten(segmentation_maps, ndim=2, batch_size=len(photos))
+            maps = _as_list(segmentation_maps, ndim=2, batch_size=len(photos))
             if len(maps) != len(photos):
                 raise ValueError(f"`segmentation_maps` must hold one map per image: {len(photos)}, got {len(maps)}.")
-            checked = [
-                _class_ids(class_map, photo.shape[1:], num_labels, name=f"segmentation_maps[{index}]")
-                for index, (class_map, photo) in enumerate(zip(maps, photos, strict=True))
+            data["labels"] = [
+                self._labels(_class_ids(maps[i], photos[i].shape[1:], num_labels, f"segmentation_maps[{i}]"), **kwargs)
+                for i in range(len(maps))
             ]
-            data["labels"] = [self._labels(class_map, **kwargs) for class_map in checked]
         return BatchFeature(data=data, tensor_type=return_tensors)
 
     def process_image(  # type: ignore[override]
@@ -132,22 +131,21 @@ class FEDDImageProcessor(PilBackend):
         """Return any image as upright RGB, uint8 of shape `(3, height, width)`."""
         if isinstance(image, (str, os.PathLike)):
             image = read_image(image)
-        elif isinstance(image, Tensor):
-            image = _to_numpy(image)
-        if isinstance(image, np.ndarray):
-            image = _array_to_pil(image, do_rescale, input_data_format)
+        if isinstance(image, (np.ndarray, Tensor)):
+            image = _array_to_pil(_to_numpy(image), do_rescale, input_data_format)
         elif not isinstance(image, Image.Image):
             raise TypeError(f"An image must be a PIL image, array, tensor or path, got {type(image).__name__}.")
         elif not do_rescale:
-            raise ValueError("`do_rescale=False` is for float arrays in [0, 1], got a PIL image in [0, 255].")
+            raise ValueError("`do_rescale=False` is for float arrays in [0, 1], got a PIL image, in [0, 255].")
         return np.moveaxis(_upright_rgb(image), -1, 0)
 
     def _pixel_values(
         self,
         image: np.ndarray,
+        *,
         do_resize: bool,
         size: SizeDict,
-        resample: int,
+        resample: Image.Resampling,
         do_rescale: bool,
         rescale_factor: float,
         do_normalize: bool,
@@ -158,11 +156,11 @@ class FEDDImageProcessor(PilBackend):
         """Crop, resize, rescale and normalise `image`, uint8 of shape `(3, height, width)`."""
         image = self._crop(image)
         if do_resize:
-            image = self.resize(image, size, resample)  # PIL's filters average over the source when they shrink
+            image = self.resize(image, size, resample)  # PIL's bilinear filter is antialiased
         image = self.rescale(image, rescale_factor if do_rescale else 1 / 255)
         return self.normalize(image, image_mean, image_std) if do_normalize else image
 
-    def _labels(self, class_map: np.ndarray, do_resize: bool, size: SizeDict, **_: Any) -> np.ndarray:
+    def _labels(self, class_map: np.ndarray, *, do_resize: bool, size: SizeDict, **_: Any) -> np.ndarray:
         """Crop and resize `class_map`, uint8 of shape `(1, height, width)`, without inventing ids."""
         class_map = self._crop(class_map)
         if do_resize:
@@ -170,7 +168,7 @@ class FEDDImageProcessor(PilBackend):
         return class_map[0].astype(np.int64)
 
     def _crop(self, image: np.ndarray) -> np.ndarray:
-        top, left, height, width = self._seen_box(image.shape[-2:])
+        top, left, height, width = self._seen_box(image.shape[1:])
         return image[:, top : top + height, left : left + width]
 
     def _seen_box(self, size: Sequence[int]) -> tuple[int, int, int, int]:
@@ -199,8 +197,8 @@ class FEDDImageProcessor(PilBackend):
                 (height, width) of each upright photo. Without it maps stay at the size of the logits.
 
         Returns:
-            `list[torch.Tensor]`: one int64 map per photo, on the CPU, of shape `target_size`. What `center_crop` leaves
-            out of the photo is background, 0.
+            `list[torch.Tensor]`: one int64 map per photo, on the CPU, of shape `target_size`. What `center_crop`
+            leaves out of the photo is background, 0.
 
         Raises:
             ValueError: If there is not one (height, width) per photo.
@@ -221,11 +219,11 @@ class FEDDImageProcessor(PilBackend):
         segmentation[top : top + height, left : left + width] = upsampled[0].argmax(dim=0)
         return segmentation
 
-    def _standardize_kwargs(self, **kwargs: Any) -> dict[str, Any]:
+    def _standardize_kwargs(self, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         """Check the attributes, at construction and at each call."""
         kwargs = super()._standardize_kwargs(**{**kwargs, "default_to_square": True})
         size, geometry, num_labels = kwargs["size"], kwargs["geometry"], kwargs["num_labels"]
-        if not (size.height and size.width and min(size.height, size.width) > 0):
+        if min(size.height or 0, size.width or 0) < 1:
             raise ValueError(f"`size` must be {{'height': ..., 'width': ...}} in pixels, got {dict(size)}.")
         if geometry not in GEOMETRIES:
             raise ValueError(f"`geometry` must be one of {list(GEOMETRIES)}, got {geometry!r}.")
@@ -239,102 +237,102 @@ def read_image(path: str | os.PathLike) -> Image.Image:
 
     Raises:
         FileNotFoundError: If there is no file at `path`.
-        ValueError: If the file is not a JPEG, PNG, WEBP, BMP or TIFF image, is damaged, is smaller than 2 x 2 pixels or
-            has more than `MAX_PIXELS`, which its header tells before anything is decoded.
+        ValueError: If the file is not a JPEG, PNG, WEBP, BMP or TIFF image, is damaged, is smaller than 2 x 2 pixels
+            or, as its header tells before anything is decoded, has more than `MAX_PIXELS`.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"There is no image file at {os.fspath(path)!r}.")
+        raise FileNotFoundError(f"There is no image file at {path}.")
     try:
         with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise ValueError(f"{image.height} x {image.width} pixels exceed the limit of {MAX_PIXELS:,}.")
+                raise ValueError(f"Image size ({image.height} x {image.width} pixels) exceeds {MAX_PIXELS:,} pixels.")
             return Image.fromarray(_upright_rgb(image))
     except UnidentifiedImageError as error:
-        raise ValueError(f"{os.fspath(path)!r} is not an image; it must be one of {', '.join(FORMATS)}.") from error
+        raise ValueError(f"{path} is not an image that can be read; it must be {', '.join(FORMATS)}.") from error
     except Image.DecompressionBombError as error:
         size, _, _ = str(error).partition(" exceeds")
-        raise ValueError(f"Cannot read {os.fspath(path)!r}: {size} exceeds the limit of {MAX_PIXELS:,}.") from error
+        raise ValueError(f"Cannot read {path}: {size} exceeds {MAX_PIXELS:,} pixels.") from error
     except Exception as error:  # decoders raise a dozen kinds of error on damaged files
-        raise ValueError(f"Cannot read {os.fspath(path)!r}: {error}") from error
+        raise ValueError(f"Cannot read {path}: {str(error) or type(error).__name__}") from error
 
 
 def _upright_rgb(image: Image.Image) -> np.ndarray:
     """Return a PIL image of any mode as upright RGB, uint8 of shape `(height, width, 3)`, transparency over white."""
-    if min(image.size) < 2:
-        raise ValueError(f"An image must have at least 2 x 2 pixels, got {image.height} x {image.width}.")
-    image.load()  # a PNG may keep its EXIF behind its pixels
+    _check_not_tiny(image.height, image.width)
     image = _upright(image)
     if image.mode.startswith("I") or image.mode == "F":
-        values = np.asarray(image)
-        image = Image.fromarray(_eight_bit(values, _white_level(values)))
+        image = Image.fromarray(_eight_bit(np.asarray(image)))
     if image.has_transparency_data:
-        opaque = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(opaque, image.convert("RGBA"))
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
     return np.array(image.convert("RGB"))
 
 
 def _upright(image: Image.Image) -> Image.Image:
     """Turn an image by its EXIF orientation. `ImageOps.exif_transpose` also writes EXIF, and fails on damaged tags."""
+    image.load()  # a PNG may keep its EXIF behind its pixels
     turn = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     return image if turn is None else image.transpose(turn)
 
 
+def _eight_bit(values: np.ndarray) -> np.ndarray:
+    """Scale pixels to uint8. White is 65535 for uint16, else the smallest of 1 (floats only), 255, 65535 that fits."""
+    if values.dtype == np.uint8:
+        return values
+    is_16_bit = np.issubdtype(values.dtype, np.uint16)
+    levels = (65535,) if is_16_bit else (1, 255, 65535) if values.dtype.kind == "f" else (255, 65535)
+    lowest, highest = values.min(), values.max()
+    white = next((level for level in levels if highest <= level), None)
+    if white is None or lowest < 0:
+        raise ValueError(f"Pixels must lie in [0, 255] or [0, 65535], got [{lowest:g}, {highest:g}].")
+    return np.rint(values * (255.0 / white)).astype(np.uint8)
+
+
 def _array_to_pil(array: np.ndarray, do_rescale: bool, input_data_format: str | None) -> Image.Image:
-    """Return an array of 1, 3 or 4 channels as a PIL image of 8 bits."""
-    array = array[..., None] if array.ndim == 2 else _channels_last(array, input_data_format)
-    if array.dtype == bool or not np.issubdtype(array.dtype, np.number):
-        raise TypeError(f"An image array must hold numbers, such as uint8 or float32, got {array.dtype}.")
-    if min(array.shape[:2]) < 2:
-        raise ValueError(f"An image must have at least 2 x 2 pixels, got {array.shape[0]} x {array.shape[1]}.")
-    is_float = np.issubdtype(array.dtype, np.floating)
-    if do_rescale and is_float and array.max() <= 1:
-        raise ValueError("A float image in [0, 1] would be divided by 255 again: pass `do_rescale=False`.")
-    if not (do_rescale or is_float):
-        raise ValueError(f"`do_rescale=False` is for float arrays in [0, 1], got {array.dtype}.")
-    white = _white_level(array) if not is_float else 255 if do_rescale else 1
-    return Image.fromarray(_eight_bit(array, white).squeeze())
+    """Return an array of one of the layouts of `preprocess` as a PIL image of 8 bits."""
+    array = _channels_last(array, input_data_format)
+    if array.dtype.kind not in "uif":
+        raise TypeError(f"An image must hold numbers, such as uint8 or float32, got dtype {array.dtype}.")
+    is_unit_range = array.dtype.kind == "f" and array.max() <= 1
+    if is_unit_range == do_rescale:
+        found = f"{array.dtype} in [{array.min():g}, {array.max():g}]"
+        advice = "pass `do_rescale=False`" if do_rescale else "leave `do_rescale=True`"
+        raise ValueError(f"`do_rescale=False` is for float arrays in [0, 1], got {found}: {advice}.")
+    return Image.fromarray(_eight_bit(array).squeeze())
 
 
 def _channels_last(array: np.ndarray, input_data_format: str | None) -> np.ndarray:
-    """Return an array as `(height, width, channels)`, from either layout."""
-    first, last = (array.ndim == 3 and array.shape[axis] in (1, 3, 4) for axis in (0, -1))
-    if input_data_format is not None:
-        first, last = first and input_data_format == "channels_first", last and input_data_format == "channels_last"
-    if first and last:
-        raise ValueError(f"Shape {array.shape} is ambiguous: pass `input_data_format='channels_first'` or `..._last`.")
-    if not (first or last):
-        layout = input_data_format or "(height, width), (height, width, channels) or (channels, height, width)"
-        raise ValueError(f"An image must be {layout} with 1, 3 or 4 channels, got shape {array.shape}.")
-    return np.moveaxis(array, 0, -1) if first else array
-
-
-def _white_level(values: np.ndarray) -> int:
-    """Return the value that stands for white: by dtype, else the smallest of 1, 255 and 65535 that holds them all."""
-    if values.dtype in (np.uint8, np.uint16):
-        return int(np.iinfo(values.dtype).max)
-    levels = (1, 255) if np.issubdtype(values.dtype, np.floating) else (255,)
-    return next((level for level in levels if values.max() <= level), 65535)
-
-
-def _eight_bit(values: np.ndarray, white: int) -> np.ndarray:
-    """Scale values in [0, `white`] to uint8 in [0, 255]."""
-    if not (values.min() >= 0 and values.max() <= white):
-        raise ValueError(f"Pixels must lie in [0, {white}], got [{values.min():g}, {values.max():g}].")
-    return values if values.dtype == np.uint8 else np.rint(values * (255.0 / white)).astype(np.uint8)
-
-
-def _class_ids(class_map: Any, image_size: Sequence[int], num_labels: int, name: str) -> np.ndarray:
-    """Check one map and return it as uint8 of shape `(1, height, width)`."""
-    ids = _map_to_numpy(class_map, name)
-    if not np.issubdtype(ids.dtype, np.integer):
-        kind = (
-            "says only where, not what: convert it to class ids" if ids.dtype == bool else "is not made of class ids"
+    """Return an array as `(height, width, channels)`."""
+    layouts = {"channels_first": 0, "channels_last": -1}
+    axes = [axis for layout, axis in layouts.items() if input_data_format in (None, layout)]
+    axes = [axis for axis in axes if array.ndim == 3 and array.shape[axis] in (1, 3, 4)]
+    if array.ndim != 2 and len(axes) != 1:
+        raise ValueError(
+            "An image array must be (height, width), (height, width, channels) or (channels, height, width) with 1, 3 "
+            f"or 4 channels, got {array.shape} as {input_data_format}; `input_data_format` may be {list(layouts)}."
         )
-        raise TypeError(f"`{name}` {kind}; a map must be of an integer dtype, got {ids.dtype}.")
+    array = np.moveaxis(array, axes[0], -1) if axes else array[..., None]
+    _check_not_tiny(*array.shape[:2])
+    return array
+
+
+def _check_not_tiny(height: int, width: int) -> None:
+    if min(height, width) < 2:
+        raise ValueError(f"An image must have at least 2 x 2 pixels, got {height} x {width}.")
+
+
+def _class_ids(class_map: Any, image_size: tuple[int, int], num_labels: int, name: str) -> np.ndarray:
+    """Check one map and return it as uint8 of shape `(1, height, width)`."""
+    if not isinstance(class_map, (Image.Image, np.ndarray, Tensor)):
+        raise TypeError(f"`{name}` must be a PIL image, array or tensor, got {type(class_map).__name__}.")
+    ids = np.asarray(_upright(class_map)) if isinstance(class_map, Image.Image) else _to_numpy(class_map)
+    if ids.dtype.kind not in "ui":
+        advice = "convert the mask to class ids" if ids.dtype == bool else "class ids are integers"
+        raise TypeError(f"`{name}` must be of an integer dtype, got {ids.dtype}: {advice}.")
     if ids.ndim != 2:
         raise ValueError(f"`{name}` must be of shape (height, width), got {ids.shape}.")
-    if ids.shape != tuple(image_size):
-        raise ValueError(f"`{name}` must have the (height, width) of its image, {tuple(image_size)}, got {ids.shape}.")
+    if ids.shape != image_size:
+        raise ValueError(f"`{name}` must have the (height, width) of its image, {image_size}, got {ids.shape}.")
     foreign = np.unique(ids[(ids != IGNORE_INDEX) & ((ids < 0) | (ids >= num_labels))])
     if foreign.size:
         allowed = f"0..{num_labels - 1} and {IGNORE_INDEX}"
@@ -342,28 +340,19 @@ def _class_ids(class_map: Any, image_size: Sequence[int], num_labels: int, name:
     return ids.astype(np.uint8)[None]
 
 
-def _map_to_numpy(class_map: Any, name: str) -> np.ndarray:
-    if isinstance(class_map, Image.Image):
-        class_map.load()
-        return np.asarray(_upright(class_map))
-    if isinstance(class_map, Tensor):
-        return _to_numpy(class_map)
-    if isinstance(class_map, np.ndarray):
-        return class_map
-    raise TypeError(f"`{name}` must be a PIL image, array or tensor, got {type(class_map).__name__}.")
-
-
-def _flatten(images: Any, ndim: int, batch_size: int | None = None) -> list[Any]:
-    """Return one image, a batch in one array, or (nested) lists of these as one flat list."""
+def _as_list(images: Any, ndim: int, batch_size: int | None = None) -> list[Any]:
+    """Return one image, a list of images or of lists, or an array with an axis for the batch, as a flat list."""
     if isinstance(images, (list, tuple)):
-        return [image for item in images for image in _flatten(item, ndim, batch_size=0)]
+        return [image for item in images for image in (item if isinstance(item, (list, tuple)) else [item])]
     is_batch = isinstance(images, (np.ndarray, Tensor)) and images.ndim == ndim + 1
     return list(images) if is_batch and batch_size in (None, len(images)) else [images]
 
 
-def _to_numpy(tensor: Tensor) -> np.ndarray:
+def _to_numpy(array: np.ndarray | Tensor) -> np.ndarray:
     """Return a tensor of any device and dtype as an array; numpy has no bfloat16."""
-    return (tensor.detach().float() if tensor.is_floating_point() else tensor).cpu().numpy()
+    if isinstance(array, np.ndarray):
+        return array
+    return (array.detach().float() if array.is_floating_point() else array).cpu().numpy()
 
 
 def _checked_size(size: Any) -> tuple[int, int]:

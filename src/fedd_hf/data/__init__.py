@@ -1,0 +1,1 @@
+"""Photos and their segmentation maps from every source, as rows of one format."""

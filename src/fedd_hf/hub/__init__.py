@@ -1,0 +1,1 @@
+"""Cards and uploads: what the package says about itself on the Hugging Face Hub."""

@@ -1,0 +1,50 @@
+"""Cards: Jinja templates and the numbers that fill them -> Markdown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+
+def templates_dir() -> Path:
+    """Return the folder of the card templates: inside an installed package, or `hub_cards/` of a source checkout.
+
+    Raises:
+        FileNotFoundError: If neither folder exists.
+    """
+    package = Path(__file__).resolve().parents[1]
+    candidates = (package / "hub" / "templates", package.parents[1] / "hub_cards")
+    for folder in candidates:
+        if folder.is_dir():
+            return folder
+    looked_at = " nor ".join(str(folder) for folder in candidates)
+    raise FileNotFoundError(f"The card templates are neither in {looked_at}. Install fedd-hf again.")
+
+
+def render_card(template_name: str, **fields: Any) -> str:
+    """Fill a card template.
+
+    Args:
+        template_name (`str`):
+            File in [`templates_dir`], such as `"backbone_adm.md.j2"`.
+        fields:
+            Everything the template names; one that is missing is an error, never an empty place in the card.
+
+    Raises:
+        jinja2.TemplateNotFound: If there is no such template.
+        jinja2.UndefinedError: If a field is missing.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(templates_dir()),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # Markdown, not HTML: "I-II & III-IV" must stay as it is
+    )
+    return environment.get_template(template_name).render(fields)
+
+
+__all__ = ["render_card", "templates_dir"]

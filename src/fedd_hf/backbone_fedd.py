@@ -6,7 +6,7 @@ import hashlib
 import importlib.util
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,7 @@ class FEDDBackbone(nn.Module):
         if pixel_values.ndim != 4 or pixel_values.shape[1:] != self.noise.shape:
             raise ValueError(
                 f"`pixel_values` must have shape (batch_size, {', '.join(map(str, self.noise.shape))}), got "
-                f"{tuple(pixel_values.shape)}. Type FEDDImageProcessor(size={self.image_size})(images=...)."
+                f"{tuple(pixel_values.shape)}. Type FEDDImageProcessor(size={self.noise.shape[-1]})(images=...)."
             )
         with self._reading() as feature_maps:
             for timestep, alpha_bar in zip(self.timesteps, self.alphas_cumprod, strict=True):
@@ -221,7 +221,7 @@ def read_backbone_tensors(folder: Path, config: FEDDConfig) -> dict[str, Tensor]
 
     Raises:
         FileNotFoundError: If the folder holds no UNet, or only pickled weights.
-        ValueError: If the tensors are not the ones that the configuration names.
+        ValueError: If the tensors are not the ones that the configuration names, or some are missing.
     """
     digest = hash_backbone(folder)
     if config.backbone_sha256 not in (None, digest):
@@ -229,7 +229,11 @@ def read_backbone_tensors(folder: Path, config: FEDDConfig) -> dict[str, Tensor]
             f"These heads stand on another backbone: `backbone_sha256` is {config.backbone_sha256}, but the tensors "
             f"of {config.backbone!r} have {digest}. Load the backbone that the heads were trained on."
         )
-    unet = UNet2DModel.from_pretrained(_unet_folder(folder), use_safetensors=True, local_files_only=True)
+    loading = {"use_safetensors": True, "local_files_only": True, "output_loading_info": True}
+    unet, info = UNet2DModel.from_pretrained(_unet_folder(folder), **loading)
+    if info["missing_keys"]:
+        missing = sorted(info["missing_keys"])
+        raise ValueError(f"The backbone {folder} lacks {len(missing)} tensors: {missing[:5]}. Fetch it again.")
     return {f"unet.{name}": tensor for name, tensor in truncate(unet, max(config.blocks)).state_dict().items()}
 
 
@@ -241,17 +245,21 @@ def hash_backbone(folder: Path) -> str:
         ValueError: If a file is damaged.
     """
     digest = hashlib.sha256()
-    for name, path in sorted(_tensor_files(_unet_folder(folder)).items()):
-        with safe_open(path, framework="pt") as file:
+    paths = _tensor_files(_unet_folder(folder))
+    with ExitStack() as stack:
+        files = {path: stack.enter_context(safe_open(path, framework="pt")) for path in set(paths.values())}
+        for name in sorted(paths):
+            file = files[paths[name]]
             dtype, tensor = file.get_slice(name).get_dtype(), file.get_tensor(name)
-        digest.update(json.dumps([name, dtype, list(tensor.shape)]).encode())
-        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+            digest.update(json.dumps([name, dtype, list(tensor.shape)]).encode())
+            digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
 def _tensor_files(unet_folder: Path) -> dict[str, Path]:
     """Map each tensor's name to its file."""
-    paths = [path for path in unet_folder.glob(f"{WEIGHTS_NAME}*.safetensors") if ".fp16." not in path.name]
+    whole = unet_folder / f"{WEIGHTS_NAME}.safetensors"
+    paths = [whole] if whole.is_file() else list(unet_folder.glob(f"{WEIGHTS_NAME}-*-of-*.safetensors"))
     if not paths:
         raise FileNotFoundError(
             f"{unet_folder} holds no {WEIGHTS_NAME}.safetensors. FEDD reads safetensors only, no pickles (.bin, .pt)."

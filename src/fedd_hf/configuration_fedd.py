@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 from typing import Any, ClassVar
@@ -119,7 +120,7 @@ class FEDDConfig(PreTrainedConfig):
     classifier_dropout: list[float] | tuple[float, ...] = (0.5, 0.25)
 
     def __post_init__(self, **kwargs: Any) -> None:
-        self.backbone_config = PAPER_UNET if self.backbone_config is None else self.backbone_config
+        self.backbone_config = copy.deepcopy(PAPER_UNET if self.backbone_config is None else self.backbone_config)
         if self.id2label is None:
             self.id2label = _default_labels(kwargs.pop("num_labels", len(SEGMENTATION_LABELS)))
         self.label2id = {label: int(index) for index, label in self.id2label.items()}
@@ -221,7 +222,9 @@ def _check_unet(unet: Any) -> None:
         raise ValueError(f"`backbone_config` must be a dictionary, got {type(unet).__name__}.")
     missing = sorted({"up_block_types", "down_block_types", "block_out_channels", "layers_per_block"} - set(unet))
     if missing:
-        raise ValueError(f"`backbone_config` must hold the arguments of a diffusers UNet2DModel; {missing} is missing.")
+        raise ValueError(
+            f"`backbone_config` must hold the arguments of a diffusers UNet2DModel; {missing} is missing."
+        )
     if not _is_count(unet["layers_per_block"]) or not (
         len(unet["up_block_types"]) == len(unet["down_block_types"]) == len(unet["block_out_channels"]) > 0
     ):
@@ -248,10 +251,9 @@ def _check_unet(unet: Any) -> None:
 def _check_schedule(config: FEDDConfig) -> None:
     if config.beta_schedule not in BETA_SCHEDULES:
         raise ValueError(f"`beta_schedule` must be one of {list(BETA_SCHEDULES)}, got {config.beta_schedule!r}.")
-    if not 0 < config.beta_start <= config.beta_end < 1:
-        raise ValueError(
-            f"Betas must satisfy 0 < beta_start <= beta_end < 1, got {config.beta_start} and {config.beta_end}."
-        )
+    start, end = config.beta_start, config.beta_end
+    if not (_is_number(start) and _is_number(end) and 0 < start <= end < 1):
+        raise ValueError(f"Betas must satisfy 0 < beta_start <= beta_end < 1, got {start!r} and {end!r}.")
     if not _is_count(config.num_train_timesteps):
         raise ValueError(f"`num_train_timesteps` must be a positive integer, got {config.num_train_timesteps!r}.")
 
@@ -266,12 +268,12 @@ def _check_reading(config: FEDDConfig) -> None:
             f"`image_size` must be a multiple of {factor}, the downsampling factor of this UNet, "
             f"got {config.image_size!r}."
         )
-    if not isinstance(config.noise_seed, int) or config.noise_seed < 0:
+    if not _is_integer(config.noise_seed) or config.noise_seed < 0:
         raise ValueError(f"`noise_seed` must be an integer of at least 0, got {config.noise_seed!r}.")
 
 
 def _check_rising(name: str, values: list[Any], end: int) -> None:
-    integers = all(isinstance(value, int) and not isinstance(value, bool) for value in values)
+    integers = all(_is_integer(value) for value in values)
     if not values or not integers or values != sorted(set(values)) or not set(values) <= set(range(end)):
         raise ValueError(f"`{name}` must rise within [0, {end - 1}] for this backbone, got {values}.")
 
@@ -287,7 +289,9 @@ def _check_heads(config: FEDDConfig) -> None:
         if len(sizes) == 0 or not all(_is_count(size) for size in sizes):
             raise ValueError(f"`{name}` must be positive integers, got {sizes}.")
     dropout = config.classifier_dropout
-    if len(dropout) != len(config.classifier_hidden_sizes) or not all(0 <= rate < 1 for rate in dropout):
+    if len(dropout) != len(config.classifier_hidden_sizes) or not all(
+        _is_number(rate) and 0 <= rate < 1 for rate in dropout
+    ):
         raise ValueError(
             f"`classifier_dropout` must hold {len(config.classifier_hidden_sizes)} rates in [0, 1), got {dropout}."
         )
@@ -295,12 +299,18 @@ def _check_heads(config: FEDDConfig) -> None:
 
 def _check_labels(config: FEDDConfig) -> None:
     ids = sorted(int(index) for index in config.id2label)
-    if ids != list(range(len(ids))) or len(config.label2id) != len(ids):
+    if not ids or ids != list(range(len(ids))) or len(config.label2id) != len(ids):
         raise ValueError(f"`id2label` must name the classes 0, 1, 2, ... once each, got {config.id2label}.")
+    if not _is_integer(config.semantic_loss_ignore_index):
+        raise ValueError(
+            f"`semantic_loss_ignore_index` must be an integer, got {config.semantic_loss_ignore_index!r}."
+        )
 
 
 def _check_source(config: FEDDConfig) -> None:
     """Check that the backbone can be found again, and be recognised."""
+    if not isinstance(config.save_backbone, bool):
+        raise ValueError(f"`save_backbone` must be True or False, got {config.save_backbone!r}.")
     if config.backbone is None:
         if not config.save_backbone:
             raise ValueError("`save_backbone=False` needs a `backbone` to load the rest from; got None.")
@@ -323,7 +333,15 @@ def is_repo_id(backbone: str) -> bool:
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return _is_integer(value) and value > 0
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return _is_integer(value) or isinstance(value, float)
 
 
 __all__ = ["FEDDConfig"]

@@ -28,7 +28,7 @@ from .backbone_fedd import (
     read_backbone_defaults,
     read_backbone_tensors,
 )
-from .configuration_fedd import MALIGNANCY_LABELS, SEGMENTATION_LABELS, FEDDConfig, is_repo_id
+from .configuration_fedd import MALIGNANCY_LABELS, FEDDConfig, is_repo_id
 
 _HUB_KWARGS = ("token", "cache_dir", "local_files_only", "force_download")
 _FILE_KWARGS = (*_HUB_KWARGS, "revision", "subfolder")
@@ -44,8 +44,8 @@ class FEDDSegmenterOutput(SemanticSegmenterOutput):
             Mean of the members' cross-entropies, when `labels` are given.
         logits (`torch.FloatTensor` of shape `(batch_size, num_labels, height, width)`):
             Votes per class, or the log of the mean softmax, as `config.voting` says.
-        member_logits (`torch.FloatTensor` of shape `(batch_size, ensemble_size, num_labels, height, width)`, *optional*):
-            What each pixel classifier says.
+        member_logits (`torch.FloatTensor`, *optional*):
+            What each pixel classifier says, of shape `(batch_size, ensemble_size, num_labels, height, width)`.
         uncertainty (`torch.FloatTensor` of shape `(batch_size, height, width)`, *optional*):
             Jensen-Shannon divergence of the members in nats, from 0 (they agree) to log(num_labels).
     """
@@ -65,6 +65,11 @@ class FEDDPreTrainedModel(PreTrainedModel):
 
     def __init__(self, config: FEDDConfig) -> None:
         super().__init__(copy.deepcopy(config))  # save_pretrained writes the model's class into its configuration
+
+    def post_init(self) -> None:
+        """Finish the construction."""
+        super().post_init()
+        self._choose_what_to_save()
 
     def _init_weights(self, module: nn.Module) -> None:
         """Let every module draw its own weights; transformers keeps the loaded ones as they are."""
@@ -114,8 +119,10 @@ class FEDDPreTrainedModel(PreTrainedModel):
                 Repository id or folder that [`~FEDDPreTrainedModel.save_pretrained`] wrote.
             config ([`FEDDConfig`], *optional*):
                 Configuration to use instead of the stored one.
+            args:
+                As in [`~transformers.PreTrainedModel.from_pretrained`].
             kwargs:
-                As in [`~transformers.PreTrainedModel.from_pretrained`], `dtype` and `device_map` among them.
+                As there, `dtype` and `device_map` among them.
 
         Raises:
             OSError: If there is no such model, or it holds no safetensors.
@@ -129,15 +136,14 @@ class FEDDPreTrainedModel(PreTrainedModel):
         _check_folder(path)
         files = {name: kwargs[name] for name in _FILE_KWARGS if name in kwargs}
         config, kwargs = cls._load_config(config or path, kwargs)
+        _localise_backbone(config, Path(path, files.get("subfolder") or ""))
         wants_info = kwargs.pop("output_loading_info", False)
         try:
             if not config.save_backbone:
                 kwargs = {name: value for name, value in kwargs.items() if name not in _FILE_KWARGS}
                 kwargs["state_dict"] = cls._join_backbone(config, path, files)
             target = None if "state_dict" in kwargs else path
-            model, info = super().from_pretrained(
-                target, *args, config=config, output_loading_info=True, **kwargs
-            )
+            model, info = super().from_pretrained(target, *args, config=config, output_loading_info=True, **kwargs)
         except SafetensorError as error:
             raise ValueError(f"The weights of {path} are damaged: {error}. Fetch or save them again.") from error
         _check_missing(path, model, info["missing_keys"])
@@ -154,12 +160,10 @@ class FEDDPreTrainedModel(PreTrainedModel):
         if kwargs.get("push_to_hub"):
             self._check_can_be_pushed()
         backbone = self.config.backbone
-        self._keys_to_ignore_on_save = set()
-        if not self.config.save_backbone:
-            if backbone is None:
-                raise ValueError("`save_backbone=False` needs a `backbone` to load the rest from; got None.")
-            self._keys_to_ignore_on_save = {name for name in self.state_dict() if name.startswith("backbone.unet.")}
-            self.config.backbone = _relative_backbone(backbone, Path(save_directory))
+        if backbone is None and not self.config.save_backbone:
+            raise ValueError("`save_backbone=False` needs a `backbone` to load the rest from; got None.")
+        self._choose_what_to_save()
+        self.config.backbone = _relative_backbone(backbone, Path(save_directory))
         try:
             super().save_pretrained(save_directory, *args, **kwargs)
         finally:
@@ -174,9 +178,14 @@ class FEDDPreTrainedModel(PreTrainedModel):
         self._check_can_be_pushed()
         return super().push_to_hub(*args, **kwargs)
 
+    def _choose_what_to_save(self) -> None:
+        """Name the tensors that are left out of a checkpoint; transformers wants exact names, no pattern."""
+        names = [] if self.config.save_backbone else self.state_dict()
+        self._keys_to_ignore_on_save = {name for name in names if name.startswith("backbone.unet.")}
+
     def _check_can_be_pushed(self) -> None:
         backbone = self.config.backbone
-        if not self.config.save_backbone and not (backbone == "embedded" or is_repo_id(backbone or "")):
+        if not self.config.save_backbone and _is_path(backbone):
             raise ValueError(
                 f"The backbone {backbone!r} of these heads is a local folder that nobody else can load. Push it first "
                 "and build the model with from_backbone(repo_id), or set `model.config.save_backbone = True`."
@@ -199,7 +208,7 @@ class FEDDPreTrainedModel(PreTrainedModel):
     def _load_config(cls, source: Any, kwargs: dict[str, Any]) -> tuple[FEDDConfig, dict[str, Any]]:
         """Read the configuration; what it does not use of the keywords goes on to the model."""
         if not isinstance(source, str | os.PathLike):
-            return source, kwargs
+            return copy.deepcopy(source), kwargs
         kept = {name: kwargs.pop(name) for name in _NOT_CONFIG_KWARGS if name in kwargs}
         files = {name: kwargs[name] for name in _FILE_KWARGS if name in kwargs}
         config, unused = cls.config_class.from_pretrained(source, return_unused_kwargs=True, **kwargs)
@@ -209,8 +218,8 @@ class FEDDPreTrainedModel(PreTrainedModel):
     def _join_backbone(cls, config: FEDDConfig, path: Any, files: dict[str, Any]) -> dict[str, Tensor]:
         """Read heads and backbone into one state dict, so that transformers reports truly what is missing."""
         heads = load_file(cached_file(path, "model.safetensors", **files))
-        folder = _resolve_backbone(config, Path(path, files.get("subfolder") or ""), files)
-        tensors = read_backbone_tensors(folder, config)
+        hub = {name: files[name] for name in _HUB_KWARGS if name in files}
+        tensors = read_backbone_tensors(_find_backbone(config, hub), config)
         return heads | {f"backbone.{name}": tensor for name, tensor in tensors.items()}
 
 
@@ -229,20 +238,38 @@ class PixelLinear(nn.Conv2d):
         nn.init.zeros_(self.bias)
 
 
+class FeatureMapLinear(PixelLinear):
+    """A linear layer on concatenated, upsampled feature maps, computed before upsampling, with which it commutes."""
+
+    def __init__(self, feature_channels: tuple[int, ...], out_channels: int) -> None:
+        super().__init__(sum(feature_channels), out_channels)
+        self.feature_channels = feature_channels
+
+    def forward(self, feature_maps: tuple[Tensor, ...], size: tuple[int, int]) -> Tensor:
+        """Apply the layer to each map at its own resolution, upsample and add."""
+        hidden = self.bias[:, None, None]
+        for feature_map, weight in zip(feature_maps, self.weight.split(self.feature_channels, dim=1), strict=True):
+            projected = F.conv2d(feature_map.to(weight.dtype), weight)
+            if projected.shape[-2:] != tuple(size):
+                projected = F.interpolate(projected, size=size, mode="bilinear", align_corners=False)
+            hidden = hidden + projected
+        return hidden  # (batch_size, out_channels, height, width)
+
+
 class FEDDDecodeHead(nn.Module):
     """An ensemble of pixel classifiers as one tensor program, whose first layer runs at block resolution.
 
     Each member is Linear, ReLU, BatchNorm, Linear, ReLU, BatchNorm, Linear on the concatenated, upsampled feature
-    maps. A linear layer commutes with bilinear upsampling, so the first one is applied to each map before it.
+    maps.
 
     Source: ddpm-segmentation, `pixel_classifier.py`; FEDD (MICCAI 2023), section 3.1.
     """
 
     def __init__(self, config: FEDDConfig) -> None:
         super().__init__()
-        self.feature_channels, self.ensemble_size = config.feature_channels, config.ensemble_size
+        self.ensemble_size = config.ensemble_size
         widths = [size * config.ensemble_size for size in (*config.hidden_sizes, config.num_labels)]
-        self.projection = PixelLinear(sum(self.feature_channels), widths[0])
+        self.projection = FeatureMapLinear(config.feature_channels, widths[0])
         layers: list[nn.Module] = []
         for width, next_width in zip(widths, widths[1:], strict=False):
             layers += [nn.ReLU(), nn.BatchNorm2d(width), PixelLinear(width, next_width, groups=config.ensemble_size)]
@@ -260,19 +287,8 @@ class FEDDDecodeHead(nn.Module):
         Returns:
             `torch.Tensor` of shape `(batch_size, ensemble_size, num_labels, height, width)`: logits of each member.
         """
-        member_logits = self.layers(self.project(feature_maps, size))
+        member_logits = self.layers(self.projection(feature_maps, size))
         return member_logits.unflatten(1, (self.ensemble_size, -1))
-
-    def project(self, feature_maps: tuple[Tensor, ...], size: tuple[int, int]) -> Tensor:
-        """Apply the first layer to each map at its own resolution, upsample and add."""
-        weights = self.projection.weight.split(self.feature_channels, dim=1)
-        hidden = self.projection.bias[:, None, None]
-        for feature_map, weight in zip(feature_maps, weights, strict=True):
-            projected = F.conv2d(feature_map.to(weight.dtype), weight)
-            if projected.shape[-2:] != tuple(size):
-                projected = F.interpolate(projected, size=size, mode="bilinear", align_corners=False)
-            hidden = hidden + projected
-        return hidden  # (batch_size, ensemble_size * hidden_size, height, width)
 
 
 class FEDDForSegmentation(FEDDPreTrainedModel):
@@ -343,12 +359,12 @@ class FEDDForSegmentation(FEDDPreTrainedModel):
             ValueError: If the labels are not integers of the size of the logits.
         """
         batch_size, ensemble_size, _, *size = member_logits.shape
-        if tuple(labels.shape) != (batch_size, *size) or labels.is_floating_point():
+        if tuple(labels.shape) != (batch_size, *size) or labels.is_floating_point() or labels.dtype == torch.bool:
             raise ValueError(
                 f"`labels` must be integers of shape {(batch_size, *size)}, got {labels.dtype} of shape "
                 f"{tuple(labels.shape)}. Pass the map to FEDDImageProcessor as `segmentation_maps`."
             )
-        labels = labels[:, None].expand(-1, ensemble_size, -1, -1)
+        labels = labels.long()[:, None].expand(-1, ensemble_size, -1, -1)
         ignore_index = self.config.semantic_loss_ignore_index
         return F.cross_entropy(member_logits.flatten(0, 1), labels.flatten(0, 1), ignore_index=ignore_index)
 
@@ -471,8 +487,8 @@ def _check_classification(config: FEDDConfig) -> None:
     rows = _pooled_rows(config.block_channels(block), config.pooled_size)
     if rows > size:
         raise ValueError(
-            f"Block {block} is too small to pool to {config.pooled_size}: {config.block_channels(block)} channels need "
-            f"{rows} rows, and it has {size}. Choose a later block or a larger `image_size`."
+            f"Block {block} is too small to pool to {config.pooled_size}: its {config.block_channels(block)} channels "
+            f"need {rows} rows, and it has {size}. Choose a later block or a larger `image_size`."
         )
 
 
@@ -494,26 +510,35 @@ def _check_missing(path: Any, model: FEDDPreTrainedModel, missing: set[str]) -> 
         raise ValueError(f"The checkpoint {path} lacks {len(holes)} tensors: {sorted(holes)[:5]}. Save it again.")
 
 
-def _resolve_backbone(config: FEDDConfig, folder: Path, files: dict[str, Any]) -> Path:
-    """Find the backbone that a configuration names, and trust paths only beside a local configuration."""
+def _localise_backbone(config: FEDDConfig, folder: Path) -> None:
+    """Make a path beside a local configuration absolute; a path of somebody else's machine means nothing here."""
     backbone = config.backbone
-    if backbone == "embedded":
-        return locate_backbone(backbone)
-    if is_repo_id(backbone):
-        hub = {name: files[name] for name in _HUB_KWARGS if name in files}
-        return fetch_backbone(backbone, config.backbone_revision, **hub)
-    if not folder.is_dir() or not backbone.startswith("."):
+    if not _is_path(backbone):
+        return
+    if folder.is_dir() and backbone.startswith("."):
+        config.backbone = os.path.normpath(folder.resolve() / backbone)
+    elif config.save_backbone:
+        config.backbone = None
+    else:
         raise ValueError(
-            f"`backbone` {backbone!r} must be a repository id, 'embedded', or, in a local folder only, a path relative "
-            "to it that starts with ./ or ../"
+            f"`backbone` {backbone!r} must be a repository id, 'embedded', or, in a local folder only, a path "
+            "relative to it that starts with ./ or ../"
         )
-    located = locate_backbone(os.path.normpath(folder.resolve() / backbone))
-    config.backbone = str(located)
-    return located
 
 
-def _relative_backbone(backbone: str, save_directory: Path) -> str:
-    if backbone == "embedded" or is_repo_id(backbone):
+def _find_backbone(config: FEDDConfig, hub_kwargs: dict[str, Any]) -> Path:
+    """Return the folder of the backbone; a repository id is never taken for a folder of the same name."""
+    if is_repo_id(config.backbone):
+        return fetch_backbone(config.backbone, config.backbone_revision, **hub_kwargs)
+    return locate_backbone(config.backbone)
+
+
+def _is_path(backbone: str | None) -> bool:
+    return backbone is not None and backbone != "embedded" and not is_repo_id(backbone)
+
+
+def _relative_backbone(backbone: str | None, save_directory: Path) -> str | None:
+    if not _is_path(backbone):
         return backbone
     relative = Path(os.path.relpath(Path(backbone).resolve(), save_directory.resolve())).as_posix()
     return relative if relative.startswith(".") else f"./{relative}"

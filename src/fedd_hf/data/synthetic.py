@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from ..skin_tone import SkinTone
+from fedd_hf.skin_tone import SkinTone
+
 from .synthetic_lesions import paint_lesion
 from .synthetic_masks import BACKGROUND, LESION, MARKER, RULER, SKIN, check_size, paint_mask
 from .synthetic_rulers import paint_ruler

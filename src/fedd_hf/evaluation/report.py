@@ -1,0 +1,63 @@
+"""The report: one JSON file that figures, tables and cards only format."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+PACKAGES = ("fedd-hf", "torch", "transformers", "diffusers", "accelerate")
+
+
+def describe_machine() -> dict[str, str | int | None]:
+    """Return the versions and the number of cores that a run had."""
+    versions: dict[str, str | int | None] = {package: version(package) for package in PACKAGES}
+    return versions | {"python": platform.python_version(), "cores": os.cpu_count()}
+
+
+def write_report(report: dict[str, Any], path: Path) -> None:
+    """Write a report as JSON, whole or not at all; tables become lists of rows, NaN becomes null."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(json.dumps(_plain(report), indent=2, allow_nan=False) + "\n")
+    temporary.replace(path)
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """Read a report.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If the file is not JSON.
+    """
+    try:
+        return json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not a report: {error}. Run the experiment again.") from error
+
+
+def format_interval(row: dict[str, Any]) -> str:
+    """Format a row as `.612 [.540, .671]`, with a dash where nothing can be said."""
+    value, low, high = (row[name] for name in ("value", "low", "high"))
+    if value is None or math.isnan(value):
+        return "–"
+    if low is None or math.isnan(low):
+        return f"{value:.3f}"
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, pd.DataFrame):
+        return _plain(value.to_dict("records"))
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

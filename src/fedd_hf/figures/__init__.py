@@ -1,0 +1,1 @@
+"""Figures: report in, picture out."""

@@ -1,0 +1,67 @@
+"""Maps of classes as pictures: palette PNGs, overlays on the photo, and sheets of them."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from PIL import Image
+
+from .style import CLASS_COLOURS
+
+OPACITY = 0.45
+
+
+def colour_map(segmentation_map: np.ndarray, labels: dict[int, str]) -> Image.Image:
+    """Return a palette image whose pixels are class ids, shown in the authors' colours.
+
+    Args:
+        segmentation_map (`np.ndarray` of shape `(height, width)`, uint8):
+            Class id of each pixel.
+        labels (`dict[int, str]`):
+            Name of each class.
+    """
+    image = Image.fromarray(segmentation_map).convert("P")
+    image.putdata(segmentation_map.flatten().tolist())
+    image.putpalette([channel for label in labels.values() for channel in _colour(label)])
+    return image
+
+
+def overlay(photo: Image.Image, segmentation_map: np.ndarray, labels: dict[int, str]) -> Image.Image:
+    """Lay the map over the photo, both of one size; background stays clear."""
+    colours = np.array([_colour(label) for label in labels.values()], dtype=np.float32)[segmentation_map]
+    is_background = np.array([label == "background" for label in labels.values()])[segmentation_map]
+    opacity = np.where(is_background, 0.0, OPACITY)[..., None]
+    blended = (1 - opacity) * np.asarray(photo.convert("RGB"), dtype=np.float32) + opacity * colours
+    return Image.fromarray(blended.round().astype(np.uint8))
+
+
+def draw_overlays(
+    photos: list[Image.Image],
+    truths: list[np.ndarray],
+    maps: list[np.ndarray],
+    labels: dict[int, str],
+    titles: list[str],
+) -> Figure:
+    """Draw a column per photo: the photo, the truth, the prediction."""
+    figure = Figure(figsize=(2.1 * len(photos), 7.0), layout="constrained")
+    axes = figure.subplots(3, len(photos), squeeze=False)
+    for column, (photo, truth, prediction) in enumerate(zip(photos, truths, maps, strict=True)):
+        pictures = (photo, overlay(photo, truth, labels), overlay(photo, prediction, labels))
+        for axis, picture in zip(axes[:, column], pictures, strict=True):
+            axis.imshow(picture)
+            axis.set(xticks=[], yticks=[])
+        axes[0, column].set_title(titles[column], fontsize=10)
+    for axis, name in zip(axes[:, 0], ("photo", "truth", "prediction"), strict=True):
+        axis.set_ylabel(name, fontsize=11)
+    patches = [
+        Patch(facecolor=np.array(_colour(label)) / 255, label=label)
+        for label in labels.values()
+        if label != "background"
+    ]
+    figure.legend(handles=patches, loc="outside lower center", ncols=len(patches), frameon=False)
+    return figure
+
+
+def _colour(label: str) -> tuple[int, int, int]:
+    return CLASS_COLOURS.get(label, (128, 128, 128))

@@ -1,0 +1,1 @@
+"""Training of the heads on features of the frozen backbone."""

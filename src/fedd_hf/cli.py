@@ -172,7 +172,8 @@ def _draw_quickstart(report: dict[str, Any], folder: Path) -> None:
 
 
 def _print_quickstart(report: dict[str, Any], folder: Path) -> None:
-    console.print(_tone_table(report["segmentation"]["by_tone"] + report["malignancy"]["by_tone"]))
+    for task in ("segmentation", "malignancy"):
+        console.print(_tone_table(report[task]["by_tone"]))
     console.print(
         f"Painted photos, 95 % bootstrap intervals. Pictures: {folder / 'overlays.png'}, {folder / 'by_tone.png'}; "
         f"all numbers: {folder / 'report.json'}. {NOTICE}\n"

@@ -32,6 +32,7 @@ from .configuration_fedd import MALIGNANCY_LABELS, FEDDConfig, is_repo_id
 
 _HUB_KWARGS = ("token", "cache_dir", "local_files_only", "force_download")
 _FILE_KWARGS = (*_HUB_KWARGS, "revision", "subfolder")
+_ALIGNMENT = 64  # bytes, of all memory that torch allocates itself
 _NOT_CONFIG_KWARGS = ("dtype", "torch_dtype", "trust_remote_code", "output_loading_info")
 
 
@@ -73,7 +74,9 @@ class FEDDPreTrainedModel(PreTrainedModel):
 
     def _init_weights(self, module: nn.Module) -> None:
         """Let every module draw its own weights; transformers keeps the loaded ones as they are."""
-        if hasattr(module, "reset_parameters"):
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):  # their own reset would overwrite loaded statistics
+            super()._init_weights(module)
+        elif hasattr(module, "reset_parameters"):
             module.reset_parameters()
 
     @classmethod
@@ -147,8 +150,7 @@ class FEDDPreTrainedModel(PreTrainedModel):
         except SafetensorError as error:
             raise ValueError(f"The weights of {path} are damaged: {error}. Fetch or save them again.") from error
         _check_missing(path, model, info["missing_keys"])
-        model.name_or_path = model.config.name_or_path = str(path)
-        model.backbone.freeze()
+        model._settle(name=str(path))
         return (model, info) if wants_info else model
 
     def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
@@ -200,9 +202,19 @@ class FEDDPreTrainedModel(PreTrainedModel):
         state_dict = {f"backbone.{name}": tensor for name, tensor in tensors.items()}
         state_dict["backbone.noise"] = make_noise(config.noise_seed, config.image_size)
         model = super().from_pretrained(None, config=config, state_dict=state_dict, **kwargs)
-        model.name_or_path = model.config.name_or_path = ""
-        model.backbone.freeze()
+        model._settle(name="")
         return model
+
+    def _settle(self, name: str) -> None:
+        """Finish loading: set the name, freeze, and align what the memory map of a file left unaligned.
+
+        The last bits of a matrix product depend on the alignment of its weights, so on the file that they came from.
+        """
+        self.name_or_path = self.config.name_or_path = name
+        self.backbone.freeze()
+        for tensor in (*self.parameters(), *self.buffers()):
+            if tensor.data_ptr() % _ALIGNMENT:
+                tensor.data = tensor.data.clone()
 
     @classmethod
     def _load_config(cls, source: Any, kwargs: dict[str, Any]) -> tuple[FEDDConfig, dict[str, Any]]:
@@ -246,11 +258,15 @@ class FeatureMapLinear(PixelLinear):
         self.feature_channels = feature_channels
 
     def forward(self, feature_maps: tuple[Tensor, ...], size: tuple[int, int]) -> Tensor:
-        """Apply the layer to each map at its own resolution, upsample and add."""
-        hidden = self.bias[:, None, None]
+        """Apply the layer to each map at its own resolution, add those of one size, upsample and add."""
+        by_size: dict[torch.Size, Tensor] = {}
         for feature_map, weight in zip(feature_maps, self.weight.split(self.feature_channels, dim=1), strict=True):
             projected = F.conv2d(feature_map.to(weight.dtype), weight)
-            if projected.shape[-2:] != tuple(size):
+            map_size = projected.shape[-2:]
+            by_size[map_size] = by_size[map_size] + projected if map_size in by_size else projected
+        hidden = self.bias[:, None, None]
+        for map_size, projected in by_size.items():
+            if map_size != tuple(size):
                 projected = F.interpolate(projected, size=size, mode="bilinear", align_corners=False)
             hidden = hidden + projected
         return hidden  # (batch_size, out_channels, height, width)

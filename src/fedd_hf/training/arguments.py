@@ -17,8 +17,8 @@ class SegmentationArguments:
         seed (`int`): Seed of the heads' weights, the order of photos and the choice of pixels.
     """
 
-    learning_rate: float = 3e-3
-    num_steps: int = 600
+    learning_rate: float = 2e-3
+    num_steps: int = 300
     images_per_step: int = 10
     pixels_per_image: int = 400
     seed: int = 0

@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: install quickstart style quality test test-fast test-slow clean
+.PHONY: install quickstart style quality cards test test-fast test-slow clean
 
 $(VENV)/.package: pyproject.toml constraints.txt
 	python3 -m venv $(VENV)
@@ -28,6 +28,9 @@ quality: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+cards: install
+	$(BIN)/python scripts/render_cards.py
 
 test-fast: install
 	$(BIN)/pytest

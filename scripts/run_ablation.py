@@ -26,7 +26,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backbone", default="embedded", help="'embedded', a folder or a repository id")
     parser.add_argument("--image-size", type=int, default=128)
-    parser.add_argument("--num-steps", type=int, default=150, help="training steps of each pixel head")
+    parser.add_argument("--num-steps", type=int, default=100, help="training steps of each pixel head")
     parser.add_argument("--timesteps", type=int, nargs="+", default=TIMESTEPS)
     parser.add_argument("--output-dir", type=Path, required=True)
     return parser.parse_args()
@@ -38,7 +38,7 @@ def main() -> None:
     args.output_dir.mkdir(parents=True, exist_ok=True)
     train, validation = paint_selection_photos(args.image_size)
     common = (args.timesteps, args.image_size, train, validation)
-    arguments = SegmentationArguments(num_steps=args.num_steps)
+    arguments = SegmentationArguments(num_steps=args.num_steps, pixels_per_image=150)
     comparisons = {
         "segmentation": ("mean_iou", compare_segmentation_readings(args.backbone, READINGS, *common, arguments)),
         "classification": ("auroc", compare_classification_readings(args.backbone, BLOCKS, *common)),

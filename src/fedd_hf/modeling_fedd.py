@@ -511,7 +511,7 @@ def _check_classification(config: FEDDConfig) -> None:
 def _check_folder(path: str | os.PathLike) -> None:
     """Recognise the two folders that are most easily mistaken for a model."""
     folder = Path(path)
-    if (folder / "unet" / "config.json").is_file():
+    if (folder / "unet" / "config.json").is_file() and not (folder / "config.json").is_file():
         raise ValueError(f"{folder} is a bare backbone, without heads. Type from_backbone({str(folder)!r}).")
     pickles = sorted(file.name for pattern in ("*.bin", "*.pt", "*.pth") for file in folder.glob(pattern))
     if pickles and folder.is_dir() and not list(folder.glob("*.safetensors")):

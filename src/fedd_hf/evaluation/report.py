@@ -51,6 +51,16 @@ def format_interval(row: dict[str, Any]) -> str:
     return f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
+def markdown_by_tone(rows: list[dict[str, Any]], titles: dict[str, str]) -> str:
+    """Format rows by tone as a Markdown table, one column per metric."""
+    metrics = list(dict.fromkeys(row["metric"] for row in rows))
+    lines = [["skin tone", "photos", *(titles[metric] for metric in metrics)], ["---"] * (2 + len(metrics))]
+    for tone in dict.fromkeys(row["skin_tone"] for row in rows):
+        of_tone = {row["metric"]: row for row in rows if row["skin_tone"] == tone}
+        lines.append([tone, str(of_tone[metrics[0]]["n"]), *(format_interval(of_tone[metric]) for metric in metrics)])
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, pd.DataFrame):
         return _plain(value.to_dict("records"))

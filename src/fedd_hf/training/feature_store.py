@@ -49,7 +49,7 @@ def extract_feature_maps(
 ) -> FeatureMaps:
     """Run the backbone over the photos of `dataset` and keep the blocks that the pixel classifiers read."""
     batches = _batches(processor, dataset, accelerator, with_masks=True)
-    backbone = accelerator.prepare_model(model.backbone, evaluation_mode=True)
+    backbone = model.backbone.to(accelerator.device)  # in its own precision, as it predicts
     parts = [(backbone(batch["pixel_values"]), batch["labels"]) for batch in batches]
     feature_maps = zip(*(maps for maps, _ in parts), strict=True)
     return FeatureMaps(tuple(torch.cat(maps) for maps in feature_maps), torch.cat([labels for _, labels in parts]))
@@ -60,7 +60,7 @@ def extract_pooled_features(
 ) -> tuple[Tensor, Tensor]:
     """Return pooled features of shape `(num_images, pooled_size)` and labels, 0 benign or 1 malignant."""
     batches = _batches(processor, dataset, accelerator, with_masks=False)
-    backbone = accelerator.prepare_model(model.backbone, evaluation_mode=True)
+    backbone = model.backbone.to(accelerator.device)
     pooled = [pool_features(*backbone(batch["pixel_values"]), model.config.pooled_size) for batch in batches]
     labels = torch.tensor(dataset["malignant"], dtype=torch.long, device=accelerator.device)
     return torch.cat(pooled), labels

@@ -52,7 +52,7 @@ def train_pixel_classifiers(
         _step(accelerator, loss, optimizer)
         scheduler.step()
         losses.append(loss.item())
-    model.decode_head = accelerator.unwrap_model(head).eval()
+    model.decode_head = accelerator.unwrap_model(head, keep_fp32_wrapper=False).eval()
     absorb_standardisation(model.decode_head.projection, mean, std)
     return losses
 
@@ -85,19 +85,22 @@ def train_malignancy_classifier(
     optimizer = torch.optim.Adam(
         model.classifier.parameters(), lr=arguments.learning_rate, weight_decay=arguments.weight_decay
     )
-    model.classifier, optimizer = accelerator.prepare(model.classifier, optimizer)
+    model.classifier.to(accelerator.device)  # not distributed: the batch is whole and small on every process
+    optimizer = accelerator.prepare(optimizer)
     losses: list[float] = []
     best = copy.deepcopy(model.classifier.state_dict())
     for _ in tqdm(range(arguments.max_epochs), desc="Malignancy classifier", unit="epoch", leave=False):
         model.classifier.train()
-        _step(accelerator, F.cross_entropy(model.classify(train[0]), train[1]), optimizer)
+        with accelerator.autocast():
+            loss = F.cross_entropy(model.classify(train[0]), train[1])
+        _step(accelerator, loss, optimizer)
         losses.append(_validation_loss(model, validation))
         if losses[-1] == min(losses):
             best = copy.deepcopy(model.classifier.state_dict())
         elif len(losses) - losses.index(min(losses)) > arguments.patience:
             break
     model.classifier.load_state_dict(best)
-    model.classifier = accelerator.unwrap_model(model.classifier).eval()
+    model.classifier.eval()
     absorb_standardisation(model.classifier[0], mean, std)
     return losses
 
@@ -133,7 +136,7 @@ def sample_pixels(feature_maps: list[Tensor], labels: Tensor, pixels_per_image: 
     rows, columns = pixels // width, pixels % width
     grid = torch.stack([(2 * columns + 1) / width - 1, (2 * rows + 1) / height - 1], dim=-1)
     sampled = [
-        F.grid_sample(feature_map, grid.to(feature_map.dtype), padding_mode="border", align_corners=False)
+        F.grid_sample(feature_map.float(), grid, padding_mode="border", align_corners=False)
         for feature_map in feature_maps
     ]
     return sampled, labels.flatten(1).gather(1, pixels.flatten(1))[:, None]
@@ -148,7 +151,7 @@ def absorb_standardisation(layer: nn.Linear | nn.Conv2d, mean: Tensor, std: Tens
 
 
 def _mean_and_std(features: Tensor, dim: int | tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    std, mean = torch.std_mean(features, dim=dim)
+    std, mean = torch.std_mean(features, dim=dim, correction=0)
     return mean, std.clamp_min(1e-3)
 
 

@@ -1,0 +1,23 @@
+"""Write the numbers of the reports in hub_cards/reports into the documents that show them.
+
+Usage:
+    python scripts/render_cards.py
+"""
+
+from pathlib import Path
+
+from fedd_hf.evaluation.report import read_report
+from fedd_hf.hub.cards import fill_readme
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def main() -> None:
+    readme = ROOT / "README.md"
+    report = read_report(ROOT / "hub_cards" / "reports" / "quickstart" / "report.json")
+    readme.write_text(fill_readme(readme.read_text(), report))
+    print(f"Rendered {readme}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""What the tests share: tiny real backbones on disk, models built on them, and a fresh Python process. No network."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import copy
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import DDPMScheduler, UNet2DModel
+
+from fedd_hf import FEDDConfig, FEDDForImageClassification, FEDDForSegmentation
+
+# Three levels, nine blocks, 16 pixels: the smallest network with every kind of up block of the paper's.
+TINY_UNET = {
+    "sample_size": 16,
+    "in_channels": 3,
+    "out_channels": 3,
+    "down_block_types": ["ResnetDownsampleBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"],
+    "up_block_types": ["AttnUpBlock2D", "AttnUpBlock2D", "ResnetUpsampleBlock2D"],
+    "block_out_channels": [8, 16, 16],
+    "layers_per_block": 2,
+    "downsample_type": "resnet",
+    "upsample_type": "resnet",
+    "attention_head_dim": 4,
+    "norm_num_groups": 4,
+    "attn_norm_num_groups": 4,
+    "resnet_time_scale_shift": "scale_shift",
+}
+
+
+def shake(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
+    """Give a module weights and statistics that differ everywhere, so that nothing is equal by accident."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, tensor in module.state_dict().items():
+            if tensor.is_floating_point():
+                tensor.copy_(torch.rand(tensor.shape, generator=generator) * (1.0 if name.endswith("var") else 0.6))
+                tensor.sub_(0.0 if name.endswith("var") else 0.3)
+    return module
+
+
+@pytest.fixture
+def tiny_unet_config():
+    """Arguments of the tiny UNet2DModel."""
+    return copy.deepcopy(TINY_UNET)
+
+
+@pytest.fixture
+def make_config():
+    """Make a FEDDConfig on the tiny UNet, with other fields where they are given; `unet` changes the UNet."""
+
+    def make(unet=None, **fields):
+        unet_config = copy.deepcopy(TINY_UNET) | (unet or {})
+        return FEDDConfig(**({"backbone_config": unet_config, "blocks": [2, 4], "image_size": 16} | fields))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone(tmp_path_factory):
+    """A diffusers folder with the tiny UNet and its scheduler. Tests that change it take `backbone_copy`."""
+    folder = tmp_path_factory.mktemp("backbones") / "tiny-ddpm"
+    torch.manual_seed(0)
+    UNet2DModel(**copy.deepcopy(TINY_UNET)).save_pretrained(folder / "unet")
+    DDPMScheduler(num_train_timesteps=1000, beta_start=1e-4, beta_end=0.02).save_pretrained(folder / "scheduler")
+    return folder
+
+
+@pytest.fixture
+def backbone_copy(tiny_backbone, tmp_path):
+    """A copy of the tiny backbone that a test may damage."""
+    return Path(shutil.copytree(tiny_backbone, tmp_path / "backbone"))
+
+
+@pytest.fixture(scope="session")
+def _tiny_models(tiny_backbone):
+    fields = {"image_size": 16, "ensemble_size": 3, "hidden_sizes": [8, 6], "pooled_size": 64}
+    segmenter = FEDDForSegmentation.from_backbone(tiny_backbone, blocks=[2, 4], timesteps=[50, 100], **fields)
+    classifier = FEDDForImageClassification.from_backbone(tiny_backbone, blocks=[4], timesteps=[50], **fields)
+    shake(segmenter.decode_head)
+    shake(classifier.classifier)
+    return {"segmentation": segmenter.eval(), "classification": classifier.eval()}
+
+
+@pytest.fixture
+def segmenter(_tiny_models):
+    """A segmentation model on the tiny backbone, blocks 2 and 4 at timesteps 50 and 100, in evaluation mode."""
+    return copy.deepcopy(_tiny_models["segmentation"])
+
+
+@pytest.fixture
+def classifier(_tiny_models):
+    """A malignancy classifier on the tiny backbone, in evaluation mode."""
+    return copy.deepcopy(_tiny_models["classification"])
+
+
+@pytest.fixture
+def pixel_values():
+    """Two images as the processor would return them."""
+    return torch.rand((2, 3, 16, 16), generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+@pytest.fixture(scope="session")
+def run_python():
+    """Run a script in a fresh, offline Python process and return what it prints last, read as JSON."""
+
+    def run(script, *arguments, cwd=None, **environment):
+        command = [sys.executable, "-c", script, *map(str, arguments)]
+        environment = os.environ | {"HF_HUB_OFFLINE": "1"} | {name: str(value) for name, value in environment.items()}
+        process = subprocess.run(
+            command, cwd=cwd, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL
+        )
+        assert process.returncode == 0, process.stderr
+        return json.loads(process.stdout.splitlines()[-1])
+
+    return run

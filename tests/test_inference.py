@@ -1,0 +1,270 @@
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from datasets import Dataset
+from PIL import Image
+from sklearn.metrics import confusion_matrix
+from torchmetrics.classification import MulticlassStatScores
+
+from fedd_hf import FEDDImageProcessor
+from fedd_hf.data.schema import FEATURES
+from fedd_hf.inference import (
+    count_pixels,
+    predict_classification,
+    predict_segmentation,
+    score_photos,
+    segment_photos,
+)
+
+LABELS = ("background", "lesion", "marker", "ruler", "skin")
+
+
+@pytest.fixture
+def processor():
+    return FEDDImageProcessor(size=16)
+
+
+@pytest.fixture
+def photos():
+    """Photos of three shapes."""
+    rng = np.random.default_rng(0)
+    return [Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)) for size in [(20, 30), (45, 12), (9, 9)]]
+
+
+def png(pixels):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    return {"bytes": buffer.getvalue(), "path": None}
+
+
+def make_dataset(num_rows=7, mask_size=None, tones=(0, 1, 2, None)):
+    rng = np.random.default_rng(1)
+    rows = []
+    for index in range(num_rows):
+        size = (20 + index, 30)
+        mask = rng.choice([0, 1, 2, 3, 4, 255], mask_size or size).astype(np.uint8)
+        photo = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+        tone = tones[index % len(tones)]
+        rows.append(
+            {
+                "image_id": f"photo-{index}",
+                "image": png(photo),
+                "mask": png(mask),
+                "skin_tone": tone,
+                "malignant": index % 3 == 0,
+            }
+        )
+    return Dataset.from_list(rows, features=FEATURES)
+
+
+def count_by_hand(mask, segmentation_map, label):
+    counts = {"tp": 0, "fp": 0, "fn": 0, "tn": 0}
+    for truth, said in zip(mask.flatten().tolist(), segmentation_map.flatten().tolist(), strict=True):
+        if truth != 255:
+            is_right = (truth == label) == (said == label)
+            counts[("t" if is_right else "f") + ("p" if said == label else "n")] += 1
+    return counts
+
+
+# --- count_pixels ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("present", [(0, 1, 2, 3, 4), (0, 1, 4, 255), (1,), (255,)], ids=str)
+def test_counts_are_those_of_a_loop_over_pixels(present):
+    rng = np.random.default_rng(2)
+    mask = rng.choice(present, (13, 17)).astype(np.uint8)
+    segmentation_map = rng.choice([0, 1, 3, 4], (13, 17)).astype(np.uint8)
+
+    counts = count_pixels(mask, segmentation_map, num_labels=5)
+
+    assert counts == [count_by_hand(mask, segmentation_map, label) for label in range(5)]
+
+
+def test_counts_are_those_of_torchmetrics():
+    rng = np.random.default_rng(3)
+    mask = rng.choice([0, 1, 2, 4, 255], (40, 50)).astype(np.uint8)
+    segmentation_map = rng.integers(0, 5, (40, 50), dtype=np.uint8)
+
+    counts = count_pixels(mask, segmentation_map, num_labels=5)
+
+    metric = MulticlassStatScores(num_classes=5, average=None, ignore_index=255)
+    expected = metric(torch.from_numpy(segmentation_map).long(), torch.from_numpy(mask).long())
+    assert [[row[name] for name in ("tp", "fp", "tn", "fn")] for row in counts] == expected[:, :4].tolist()
+
+
+def test_counts_are_those_of_scikit_learn():
+    rng = np.random.default_rng(4)
+    mask, segmentation_map = rng.integers(0, 5, (2, 40, 50), dtype=np.uint8)
+
+    counts = count_pixels(mask, segmentation_map, num_labels=5)
+
+    confusion = confusion_matrix(mask.flatten(), segmentation_map.flatten(), labels=range(5))
+    assert [row["tp"] for row in counts] == np.diag(confusion).tolist()
+    assert [row["tp"] + row["fn"] for row in counts] == confusion.sum(axis=1).tolist()
+    assert [row["tp"] + row["fp"] for row in counts] == confusion.sum(axis=0).tolist()
+
+
+def test_each_class_counts_every_pixel_that_is_not_255():
+    mask = np.array([[0, 1, 255], [4, 255, 2]], dtype=np.uint8)
+
+    counts = count_pixels(mask, np.zeros((2, 3), dtype=np.uint8), num_labels=5)
+
+    assert [sum(row.values()) for row in counts] == [4] * 5
+
+
+def test_a_mask_of_another_size_than_its_map_is_refused():
+    with pytest.raises(ValueError, match=r"of one size, got \(4, 5\) and \(5, 4\)"):
+        count_pixels(np.zeros((4, 5), np.uint8), np.zeros((5, 4), np.uint8), num_labels=5)
+
+
+def test_a_mask_with_a_class_that_the_model_does_not_know_is_refused():
+    with pytest.raises(ValueError, match=r"0\.\.4 and 255, found also \[7, 200\]"):
+        count_pixels(np.array([[1, 7, 200, 255]], np.uint8), np.zeros((1, 4), np.uint8), num_labels=5)
+
+
+# --- maps and scores -------------------------------------------------------------------------------------------------
+
+
+def test_maps_come_back_at_the_size_of_each_photo(segmenter, processor, photos):
+    segmented = segment_photos(segmenter, processor, photos)
+
+    assert [photo.segmentation_map.shape for photo in segmented] == [(20, 30), (45, 12), (9, 9)]
+    assert {photo.segmentation_map.dtype for photo in segmented} == {np.dtype("uint8")}
+
+
+def test_maps_are_the_same_in_a_batch_and_alone(segmenter, processor, photos):
+    together = segment_photos(segmenter, processor, photos)
+
+    for photo, of_batch in zip(photos, together, strict=True):
+        (alone,) = segment_photos(segmenter, processor, [photo])
+        assert (alone.segmentation_map == of_batch.segmentation_map).mean() > 0.99  # votes may turn on 1e-6
+        assert alone.uncertainty == pytest.approx(of_batch.uncertainty, rel=1e-4)
+
+
+def test_a_photo_that_lies_on_its_side_gets_an_upright_map(segmenter, processor, photos):
+    sideways, exif = photos[0].copy(), Image.Exif()
+    exif[274] = 6  # orientation: turn by 90 degrees
+    buffer = io.BytesIO()
+    sideways.save(buffer, format="PNG", exif=exif)
+
+    (segmented,) = segment_photos(segmenter, processor, [Image.open(buffer)])
+
+    assert segmented.segmentation_map.shape == (30, 20)
+
+
+def test_uncertainty_is_the_mean_of_the_most_uncertain_tenth(segmenter, processor, photos):
+    inputs = processor(photos, return_tensors="pt")
+    with torch.no_grad():
+        maps = segmenter(**inputs, output_uncertainty=True).uncertainty
+
+    segmented = segment_photos(segmenter, processor, photos)
+
+    for photo, uncertainty in zip(segmented, maps, strict=True):
+        values = sorted(uncertainty.flatten().tolist(), reverse=True)[: 16 * 16 // 10]
+        assert photo.uncertainty == pytest.approx(sum(values) / len(values), rel=1e-5)
+        assert photo.uncertainty > 0
+
+
+def test_members_that_agree_leave_no_uncertainty(segmenter, processor, photos):
+    for parameter in segmenter.decode_head.layers.parameters():
+        torch.nn.init.zeros_(parameter)
+
+    segmented = segment_photos(segmenter, processor, photos)
+
+    assert [photo.uncertainty for photo in segmented] == [0.0, 0.0, 0.0]
+
+
+def test_scores_are_the_sigmoid_of_the_logit_and_lie_in_0_to_1(classifier, processor, photos):
+    scores = score_photos(classifier, processor, photos)
+
+    with torch.no_grad():
+        logits = classifier(**processor(photos, return_tensors="pt")).logits[:, 1]
+    assert all(0 <= score <= 1 for score in scores)
+    assert scores == pytest.approx([1 / (1 + np.exp(-logit)) for logit in logits.tolist()], rel=1e-5)
+
+
+def test_prediction_does_not_depend_on_the_mode_in_which_the_model_was_left(segmenter, classifier, processor, photos):
+    wanted = score_photos(classifier, processor, photos), segment_photos(segmenter, processor, photos)[0].uncertainty
+
+    classifier.train(), segmenter.train()
+
+    assert score_photos(classifier, processor, photos) == wanted[0]
+    assert segment_photos(segmenter, processor, photos)[0].uncertainty == wanted[1]
+
+
+# --- predictions tables ----------------------------------------------------------------------------------------------
+
+
+def test_segmentation_table_has_a_row_per_image_and_class(segmenter, processor):
+    table = predict_segmentation(segmenter, processor, make_dataset(7), batch_size=3)
+
+    assert list(table) == ["image_id", "skin_tone", "label", "tp", "fp", "fn", "tn", "uncertainty"]
+    assert table["image_id"].tolist() == [f"photo-{index}" for index in range(7) for _ in LABELS]
+    assert table["label"].tolist() == [*LABELS] * 7
+
+
+def test_segmentation_table_counts_what_the_written_maps_say(segmenter, processor, tmp_path):
+    dataset = make_dataset(3)
+
+    table = predict_segmentation(segmenter, processor, dataset, maps_dir=tmp_path)
+
+    assert sorted(file.name for file in tmp_path.iterdir()) == [f"photo-{index}.png" for index in range(3)]
+    for row in dataset:
+        segmentation_map = np.array(Image.open(tmp_path / f"{row['image_id']}.png"))
+        counted = table[table["image_id"] == row["image_id"]][["tp", "fp", "fn", "tn"]].to_dict("records")
+        mask = np.asarray(row["mask"])
+        assert segmentation_map.shape == mask.shape
+        assert counted == [count_by_hand(mask, segmentation_map, label) for label in range(5)]
+
+
+def test_rows_without_a_tone_are_kept_without_one(segmenter, classifier, processor):
+    dataset = make_dataset(8)
+
+    by_pixel = predict_segmentation(segmenter, processor, dataset).drop_duplicates("image_id")
+    by_image = predict_classification(classifier, processor, dataset)
+
+    for table in (by_pixel, by_image):
+        assert len(table) == 8
+        tones = [None if pd.isna(tone) else tone for tone in table["skin_tone"]]
+        assert tones == ["I-II", "III-IV", "V-VI", None] * 2
+
+
+def test_a_dataset_without_any_tone_is_predicted(classifier, processor):
+    table = predict_classification(classifier, processor, make_dataset(2, tones=(None,)))
+
+    assert table["skin_tone"].isna().all()
+    assert len(table) == 2
+
+
+def test_classification_table_has_a_row_per_image(classifier, processor):
+    dataset = make_dataset(7)
+
+    table = predict_classification(classifier, processor, dataset, batch_size=3)
+
+    assert list(table) == ["image_id", "skin_tone", "y_true", "y_score"]
+    assert table["image_id"].tolist() == dataset["image_id"]
+    assert table["y_true"].tolist() == [1, 0, 0, 1, 0, 0, 1]
+    alone = [score_photos(classifier, processor, [row["image"]])[0] for row in dataset]
+    assert table["y_score"].tolist() == pytest.approx(alone, rel=1e-4)
+
+
+@pytest.mark.parametrize("task", ["segmentation", "classification"])
+def test_tables_survive_parquet(task, segmenter, classifier, processor, tmp_path):
+    dataset = make_dataset(4)
+    if task == "segmentation":
+        table = predict_segmentation(segmenter, processor, dataset)
+    else:
+        table = predict_classification(classifier, processor, dataset)
+
+    table.to_parquet(Path(tmp_path) / "predictions.parquet")
+
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "predictions.parquet"), table)
+
+
+def test_a_labelled_photo_whose_mask_has_another_size_is_refused(segmenter, processor):
+    with pytest.raises(ValueError, match=r"photo-0.*of one size, got \(5, 5\) and \(20, 30\)"):
+        predict_segmentation(segmenter, processor, make_dataset(1, mask_size=(5, 5)))

@@ -1,0 +1,52 @@
+"""The README shows what the report says, and nothing that was typed by hand."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from fedd_hf.evaluation.report import read_report
+from fedd_hf.experiments.quickstart import QuickstartSize, run_quickstart
+from fedd_hf.hub.cards import fill_readme
+from fedd_hf.training.arguments import ClassificationArguments, SegmentationArguments
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_the_readme_shows_the_numbers_of_the_quickstart_report():
+    readme = (ROOT / "README.md").read_text()
+    report = read_report(ROOT / "hub_cards" / "reports" / "quickstart" / "report.json")
+
+    assert fill_readme(readme, report) == readme, "Run `make cards`."
+
+
+def test_the_readme_names_the_two_commands_and_its_links_exist():
+    readme = (ROOT / "README.md").read_text()
+    links = re.findall(r"\]\((?!http)([^)#]+)\)", readme)
+
+    assert "make quickstart" in readme
+    assert "make test" in readme
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_the_readme_says_that_this_is_no_medical_device():
+    assert "Research only. Not a medical device" in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.slow
+def test_the_python_of_the_readme_runs_after_a_quickstart(tmp_path, monkeypatch):
+    (tmp_path / "quickstart").mkdir()
+    small = QuickstartSize(train_per_tone=2, validation_per_tone=2, test_per_tone=1, photo_size=64)
+    few_steps = SegmentationArguments(num_steps=2)
+    run_quickstart(tmp_path / "quickstart", small, few_steps, ClassificationArguments(max_epochs=2))
+    monkeypatch.chdir(tmp_path)
+    snippets = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+
+    namespace = {}
+    for snippet in snippets:
+        exec(snippet.replace("SegmentationArguments()", "SegmentationArguments(num_steps=2)"), namespace)
+
+    assert len(snippets) == 2
+    assert namespace["segmentation_map"].shape == (64, 64)
+    assert (tmp_path / "my-model" / "model.safetensors").is_file()

@@ -1094,3 +1094,13 @@ def test_trainer_trains_saves_and_resumes_the_heads_only(save_as, tmp_path, form
     assert is_frozen(resumed)
     assert is_frozen(again)
     assert not any("missing keys" in message for message in messages())
+
+
+def test_a_misspelt_field_is_refused_by_from_backbone():
+    with pytest.raises(TypeError, match=r"\['blokcs'\] are no fields of FEDDConfig"):
+        FEDDForSegmentation.from_backbone("embedded", blokcs=[1])
+
+
+def test_another_noise_seed_is_refused_when_a_model_is_loaded(tmp_path):
+    with pytest.raises(ValueError, match=r"from_backbone\(noise_seed=\.\.\.\)"):
+        FEDDForSegmentation.from_pretrained(tmp_path, noise_seed=1)

@@ -216,19 +216,27 @@ def read_backbone_defaults(folder: Path, task: str) -> dict[str, Any]:
     return json.loads(path.read_text()).get(task, {}) if path.is_file() else {}
 
 
+def check_backbone(folder: Path, config: FEDDConfig) -> None:
+    """Make sure that the stored UNet is the one that the configuration names.
+
+    Raises:
+        ValueError: If its tensors are others.
+    """
+    digest = hash_backbone(folder)
+    if config.backbone_sha256 != digest:
+        raise ValueError(
+            f"These heads stand on another backbone: `backbone_sha256` is {config.backbone_sha256}, but the tensors "
+            f"of {config.backbone!r} have {digest}. Load the backbone that the heads were trained on."
+        )
+
+
 def read_backbone_tensors(folder: Path, config: FEDDConfig) -> dict[str, Tensor]:
     """Load the tensors of the truncated UNet, named as in [`FEDDBackbone`].
 
     Raises:
         FileNotFoundError: If the folder holds no UNet, or only pickled weights.
-        ValueError: If the tensors are not the ones that the configuration names, or some are missing.
+        ValueError: If some are missing.
     """
-    digest = hash_backbone(folder)
-    if config.backbone_sha256 not in (None, digest):
-        raise ValueError(
-            f"These heads stand on another backbone: `backbone_sha256` is {config.backbone_sha256}, but the tensors "
-            f"of {config.backbone!r} have {digest}. Load the backbone that the heads were trained on."
-        )
     loading = {"use_safetensors": True, "local_files_only": True, "output_loading_info": True}
     unet, info = UNet2DModel.from_pretrained(_unet_folder(folder), **loading)
     if info["missing_keys"]:

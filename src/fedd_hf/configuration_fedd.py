@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import re
+from dataclasses import field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -98,7 +99,7 @@ class FEDDConfig(PreTrainedConfig):
 
     model_type: ClassVar[str] = "fedd"
 
-    backbone_config: dict[str, Any] | None = None
+    backbone_config: dict[str, Any] = field(default_factory=lambda: copy.deepcopy(PAPER_UNET))
     num_train_timesteps: int = 1000
     beta_start: float = 1e-4
     beta_end: float = 0.02
@@ -107,23 +108,25 @@ class FEDDConfig(PreTrainedConfig):
     backbone_revision: str | None = None
     backbone_sha256: str | None = None
     save_backbone: bool = True
-    blocks: list[int] | tuple[int, ...] = (6, 8)
-    timesteps: list[int] | tuple[int, ...] = (100,)
+    blocks: list[int] = field(default_factory=lambda: [6, 8])
+    timesteps: list[int] = field(default_factory=lambda: [100])
     noise_seed: int = 0
     image_size: int = 256
-    hidden_sizes: list[int] | tuple[int, ...] = (128, 32)
+    hidden_sizes: list[int] = field(default_factory=lambda: [128, 32])
     ensemble_size: int = 5
     voting: str = "majority"
     semantic_loss_ignore_index: int = 255
     pooled_size: int = 512
-    classifier_hidden_sizes: list[int] | tuple[int, ...] = (64, 32)
-    classifier_dropout: list[float] | tuple[float, ...] = (0.5, 0.25)
+    classifier_hidden_sizes: list[int] = field(default_factory=lambda: [64, 32])
+    classifier_dropout: list[float] = field(default_factory=lambda: [0.5, 0.25])
 
     def __post_init__(self, **kwargs: Any) -> None:
-        self.backbone_config = copy.deepcopy(PAPER_UNET if self.backbone_config is None else self.backbone_config)
-        if self.id2label is None:
-            self.id2label = _default_labels(kwargs.pop("num_labels", len(SEGMENTATION_LABELS)))
-        self.label2id = {label: int(index) for index, label in self.id2label.items()}
+        self.backbone_config = copy.deepcopy(self.backbone_config)
+        labels: dict[int, str] | None = self.id2label  # type: ignore[has-type]
+        if labels is None:
+            labels = _default_labels(kwargs.pop("num_labels", len(SEGMENTATION_LABELS)))
+        self.id2label = labels
+        self.label2id = {label: int(index) for index, label in labels.items()}
         for name in ("blocks", "timesteps", "hidden_sizes", "classifier_hidden_sizes", "classifier_dropout"):
             setattr(self, name, _as_list(name, getattr(self, name)))
         _check_unet(self.backbone_config)

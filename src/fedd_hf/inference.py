@@ -39,9 +39,9 @@ class SegmentedPhoto:
 def segment_photos(
     model: FEDDForSegmentation, processor: FEDDImageProcessor, photos: list[Image.Image]
 ) -> list[SegmentedPhoto]:
-    """Segment photos of any size in one batch."""
+    """Segment photos of any size in one batch; each map is of the size of the upright photo."""
     outputs = model.eval()(**_inputs(model, processor, photos), output_uncertainty=True)
-    sizes = [(photo.height, photo.width) for photo in photos]
+    sizes = [processor.process_image(photo).shape[1:] for photo in photos]
     maps = processor.post_process_semantic_segmentation(outputs, target_sizes=sizes)
     return [
         SegmentedPhoto(segmentation_map.to(torch.uint8).numpy(), _image_uncertainty(uncertainty))
@@ -89,7 +89,10 @@ def predict_segmentation(
         for row, photo in zip(batch, segmented, strict=True):
             if maps_dir is not None:
                 Image.fromarray(photo.segmentation_map).save(maps_dir / f"{row['image_id']}.png")
-            counts = count_pixels(np.asarray(row["mask"]), photo.segmentation_map, model.config.num_labels)
+            try:
+                counts = count_pixels(np.asarray(row["mask"]), photo.segmentation_map, model.config.num_labels)
+            except ValueError as error:
+                raise ValueError(f"Photo {row['image_id']!r}: {error}") from error
             rows += [
                 {"image_id": row["image_id"], "label": label, **counts[index], "uncertainty": photo.uncertainty}
                 for index, label in model.config.id2label.items()
@@ -119,11 +122,14 @@ def count_pixels(mask: np.ndarray, segmentation_map: np.ndarray, num_labels: int
     """Count true and false positives and negatives of each class; pixels of 255 in `mask` do not count.
 
     Raises:
-        ValueError: If map and mask are not of one size.
+        ValueError: If map and mask are not of one size, or the mask holds a class that the model does not know.
     """
     if mask.shape != segmentation_map.shape:
         raise ValueError(f"Mask and photo must be of one size, got {mask.shape} and {segmentation_map.shape}.")
     counted = mask != 255
+    foreign = np.unique(mask[counted & (mask >= num_labels)])
+    if foreign.size:
+        raise ValueError(f"A mask may hold the class ids 0..{num_labels - 1} and 255, found also {foreign.tolist()}.")
     pairs = mask[counted].astype(np.int64) * num_labels + segmentation_map[counted]
     confusion = np.bincount(pairs, minlength=num_labels**2).reshape(num_labels, num_labels)
     tp, true, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)

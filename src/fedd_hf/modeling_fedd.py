@@ -20,6 +20,7 @@ from transformers.utils import cached_file
 
 from .backbone_fedd import (
     FEDDBackbone,
+    check_backbone,
     fetch_backbone,
     hash_backbone,
     locate_backbone,
@@ -76,8 +77,8 @@ class FEDDPreTrainedModel(PreTrainedModel):
         """Let every module draw its own weights; transformers keeps the loaded ones as they are."""
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):  # their own reset would overwrite loaded statistics
             super()._init_weights(module)
-        elif hasattr(module, "reset_parameters"):
-            module.reset_parameters()
+        elif callable(reset := getattr(module, "reset_parameters", None)):
+            reset()
 
     @classmethod
     def from_backbone(cls, backbone: str = "embedded", revision: str | None = None, **kwargs: Any) -> Self:
@@ -98,10 +99,12 @@ class FEDDPreTrainedModel(PreTrainedModel):
 
         Raises:
             FileNotFoundError: If the folder does not exist, or holds no UNet in safetensors.
+            TypeError: If a keyword is no field of [`FEDDConfig`].
             ValueError: If the UNet is of a kind that cannot be read, or lacks a block.
         """
         hub = {name: kwargs.pop(name) for name in _HUB_KWARGS if name in kwargs}
         loading = {name: kwargs.pop(name) for name in ("dtype", "device_map") if name in kwargs}
+        _check_fields(kwargs)
         folder = locate_backbone(backbone, revision, **hub)
         fields = read_backbone_config(folder) | read_backbone_defaults(folder, cls.task) | cls._default_fields()
         source = {"backbone": backbone, "backbone_sha256": hash_backbone(folder)}
@@ -136,6 +139,10 @@ class FEDDPreTrainedModel(PreTrainedModel):
             return super().from_pretrained(None, *args, config=config, **kwargs)
         if kwargs.setdefault("use_safetensors", True) is not True:
             raise ValueError("FEDD loads safetensors only, no pickles (.bin, .pt). Leave `use_safetensors` out.")
+        if "noise_seed" in kwargs:
+            raise ValueError(
+                "The noise is stored with the model. For another one, type from_backbone(noise_seed=...)."
+            )
         _check_folder(path)
         files = {name: kwargs[name] for name in _FILE_KWARGS if name in kwargs}
         config, kwargs = cls._load_config(config or path, kwargs)
@@ -231,7 +238,9 @@ class FEDDPreTrainedModel(PreTrainedModel):
         """Read heads and backbone into one state dict, so that transformers reports truly what is missing."""
         heads = load_file(cached_file(path, "model.safetensors", **files))
         hub = {name: files[name] for name in _HUB_KWARGS if name in files}
-        tensors = read_backbone_tensors(_find_backbone(config, hub), config)
+        folder = _find_backbone(config, hub)
+        check_backbone(folder, config)
+        tensors = read_backbone_tensors(folder, config)
         return heads | {f"backbone.{name}": tensor for name, tensor in tensors.items()}
 
 
@@ -240,6 +249,8 @@ class PixelLinear(nn.Conv2d):
 
     Source: ddpm-segmentation, `pixel_classifier.py`, `init_weights`.
     """
+
+    bias: nn.Parameter
 
     def __init__(self, in_channels: int, out_channels: int, groups: int = 1) -> None:
         super().__init__(in_channels, out_channels, kernel_size=1, groups=groups)
@@ -257,7 +268,7 @@ class FeatureMapLinear(PixelLinear):
         super().__init__(sum(feature_channels), out_channels)
         self.feature_channels = feature_channels
 
-    def forward(self, feature_maps: tuple[Tensor, ...], size: tuple[int, int]) -> Tensor:
+    def forward(self, feature_maps: tuple[Tensor, ...], size: tuple[int, int]) -> Tensor:  # type: ignore[override]
         """Apply the layer to each map at its own resolution, add those of one size, upsample and add."""
         by_size: dict[torch.Size, Tensor] = {}
         for feature_map, weight in zip(feature_maps, self.weight.split(self.feature_channels, dim=1), strict=True):
@@ -441,7 +452,7 @@ class FEDDForImageClassification(FEDDPreTrainedModel):
 
     def classify(self, pooled: Tensor) -> Tensor:
         """Turn pooled features of shape `(batch_size, pooled_size)` into logits (0, z) of shape `(batch_size, 2)`."""
-        malignancy = self.classifier(pooled.to(self.classifier[0].weight.dtype))
+        malignancy = self.classifier(pooled.to(next(self.classifier.parameters()).dtype))
         return torch.cat([torch.zeros_like(malignancy), malignancy], dim=-1)
 
 
@@ -518,6 +529,13 @@ def _check_folder(path: str | os.PathLike) -> None:
         raise OSError(f"{folder} holds only pickled weights, {pickles}. FEDD loads safetensors only.")
 
 
+def _check_fields(kwargs: dict[str, Any]) -> None:
+    known = {*vars(FEDDConfig()), "num_labels"}
+    unknown = sorted(name for name in kwargs if name not in known)
+    if unknown:
+        raise TypeError(f"{unknown} are no fields of FEDDConfig. Its fields are listed in help(FEDDConfig).")
+
+
 def _check_missing(path: Any, model: FEDDPreTrainedModel, missing: set[str]) -> None:
     """Accept heads that are new as a whole, and refuse a checkpoint with holes."""
     heads = {name for name in model.state_dict() if not name.startswith("backbone.")}
@@ -529,7 +547,7 @@ def _check_missing(path: Any, model: FEDDPreTrainedModel, missing: set[str]) -> 
 def _localise_backbone(config: FEDDConfig, folder: Path) -> None:
     """Make a path beside a local configuration absolute; a path of somebody else's machine means nothing here."""
     backbone = config.backbone
-    if not _is_path(backbone):
+    if backbone is None or not _is_path(backbone):
         return
     if folder.is_dir() and backbone.startswith("."):
         config.backbone = os.path.normpath(folder.resolve() / backbone)
@@ -544,17 +562,18 @@ def _localise_backbone(config: FEDDConfig, folder: Path) -> None:
 
 def _find_backbone(config: FEDDConfig, hub_kwargs: dict[str, Any]) -> Path:
     """Return the folder of the backbone; a repository id is never taken for a folder of the same name."""
-    if is_repo_id(config.backbone):
-        return fetch_backbone(config.backbone, config.backbone_revision, **hub_kwargs)
-    return locate_backbone(config.backbone)
+    backbone = str(config.backbone)
+    if is_repo_id(backbone):
+        return fetch_backbone(backbone, config.backbone_revision, **hub_kwargs)
+    return locate_backbone(backbone)
 
 
-def _is_path(backbone: str | None) -> bool:
-    return backbone is not None and backbone != "embedded" and not is_repo_id(backbone)
+def _is_path(backbone: str) -> bool:
+    return backbone != "embedded" and not is_repo_id(backbone)
 
 
 def _relative_backbone(backbone: str | None, save_directory: Path) -> str | None:
-    if not _is_path(backbone):
+    if backbone is None or not _is_path(backbone):
         return backbone
     relative = Path(os.path.relpath(Path(backbone).resolve(), save_directory.resolve())).as_posix()
     return relative if relative.startswith(".") else f"./{relative}"

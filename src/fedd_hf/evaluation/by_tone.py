@@ -11,7 +11,7 @@ from fedd_hf.skin_tone import SkinTone
 
 from .classification import auroc, balanced_accuracy
 from .intervals import bootstrap_interval
-from .segmentation import dice, iou, mean_iou, stack_counts
+from .segmentation import mean_iou, pooled_dice, pooled_iou, stack_counts
 
 OVERALL = "all"
 LESION = "lesion"
@@ -30,13 +30,10 @@ def segmentation_by_tone(predictions: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for tone, group in _groups(predictions):
         labels, counts = stack_counts(group)
-        lesion = labels.index(LESION)
-        metrics: dict[str, Callable[[np.ndarray], float]] = {
-            "mean_iou": mean_iou,
-            "lesion_iou": lambda c, lesion=lesion: float(iou(c.sum(axis=0))[lesion]),
-            "lesion_dice": lambda c, lesion=lesion: float(dice(c.sum(axis=0))[lesion]),
-        }
-        rows += [_row(name, tone, (counts,), metric) for name, metric in metrics.items()]
+        lesion_counts = counts[:, labels.index(LESION)]
+        rows.append(_row("mean_iou", tone, (counts,), mean_iou))
+        rows.append(_row("lesion_iou", tone, (lesion_counts,), pooled_iou))
+        rows.append(_row("lesion_dice", tone, (lesion_counts,), pooled_dice))
     return pd.DataFrame(rows)
 
 

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 PACKAGES = ("fedd-hf", "torch", "transformers", "diffusers", "accelerate")
@@ -37,7 +38,7 @@ def read_report(path: Path) -> dict[str, Any]:
     """
     try:
         return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise ValueError(f"{path} is not a report: {error}. Run the experiment again.") from error
 
 
@@ -68,6 +69,8 @@ def _plain(value: Any) -> Any:
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return _plain(value.item())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -57,7 +57,8 @@ def run_quickstart(
     Returns:
         `dict`: the report, as it was written.
     """
-    accelerator, seconds = Accelerator(), {}
+    accelerator = Accelerator()
+    seconds: dict[str, float] = {}
     with _timed(seconds, "painting"):
         train = paint_dataset(size.train_per_tone, TRAIN_SEED, size.photo_size)
         validation = paint_dataset(size.validation_per_tone, VALIDATION_SEED, size.photo_size)
@@ -105,8 +106,8 @@ def _run_malignancy(
 ) -> dict[str, Any]:
     model = FEDDForImageClassification.from_backbone("embedded")
     processor = FEDDImageProcessor(size=model.config.image_size)
-    pooled = [extract_pooled_features(model, processor, dataset, accelerator) for dataset in (train, validation)]
-    losses = train_malignancy_classifier(model, *pooled, arguments, accelerator)
+    seen, unseen = (extract_pooled_features(model, processor, part, accelerator) for part in (train, validation))
+    losses = train_malignancy_classifier(model, seen, unseen, arguments, accelerator)
     _save_model(model, processor, output_dir / "malignancy")
     predictions = predict_classification(model, processor, test)
     predictions.to_parquet(output_dir / "malignancy_predictions.parquet")

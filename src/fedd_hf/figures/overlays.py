@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -37,7 +39,7 @@ def overlay(photo: Image.Image, segmentation_map: np.ndarray, labels: dict[int, 
 
 
 def draw_overlays(
-    photos: list[Image.Image],
+    photos: Sequence[Image.Image],
     truths: list[np.ndarray],
     maps: list[np.ndarray],
     labels: dict[int, str],
@@ -55,7 +57,7 @@ def draw_overlays(
     for axis, name in zip(axes[:, 0], ("photo", "truth", "prediction"), strict=True):
         axis.set_ylabel(name, fontsize=11)
     patches = [
-        Patch(facecolor=np.array(_colour(label)) / 255, label=label)
+        Patch(facecolor="#{:02x}{:02x}{:02x}".format(*_colour(label)), label=label)
         for label in labels.values()
         if label != "background"
     ]

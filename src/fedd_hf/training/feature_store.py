@@ -39,7 +39,7 @@ class FeatureMaps(torch.utils.data.Dataset):
         return [feature_map[indices] for feature_map in self.feature_maps], self.labels[indices]
 
     @staticmethod
-    def collate(batch: tuple[list[Tensor], Tensor]) -> tuple[list[Tensor], Tensor]:
+    def collate(batch: Any) -> Any:
         """Pass on a batch that is stacked already."""
         return batch
 
@@ -61,7 +61,8 @@ def extract_pooled_features(
     """Return pooled features of shape `(num_images, pooled_size)` and labels, 0 benign or 1 malignant."""
     batches = _batches(processor, dataset, accelerator, with_masks=False)
     backbone = model.backbone.to(accelerator.device)
-    pooled = [pool_features(*backbone(batch["pixel_values"]), model.config.pooled_size) for batch in batches]
+    maps = (backbone(batch["pixel_values"]) for batch in batches)
+    pooled = [pool_features(feature_map, model.config.pooled_size) for (feature_map,) in maps]
     labels = torch.tensor(dataset["malignant"], dtype=torch.long, device=accelerator.device)
     return torch.cat(pooled), labels
 

@@ -143,11 +143,12 @@ def sample_pixels(feature_maps: list[Tensor], labels: Tensor, pixels_per_image: 
 
 
 @torch.no_grad()
-def absorb_standardisation(layer: nn.Linear | nn.Conv2d, mean: Tensor, std: Tensor) -> None:
+def absorb_standardisation(layer: nn.Module, mean: Tensor, std: Tensor) -> None:
     """Let a layer that was trained on (x - mean) / std take x itself, in place."""
-    weight = layer.weight.flatten(1) / std
-    layer.bias -= weight @ mean
-    layer.weight.copy_(weight.view_as(layer.weight))
+    weight, bias = layer.get_parameter("weight"), layer.get_parameter("bias")
+    absorbed = weight.flatten(1) / std
+    bias.sub_(absorbed @ mean)
+    weight.copy_(absorbed.view_as(weight))
 
 
 def _mean_and_std(features: Tensor, dim: int | tuple[int, ...]) -> tuple[Tensor, Tensor]:

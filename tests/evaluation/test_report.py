@@ -1,0 +1,113 @@
+import json
+import re
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fedd_hf.evaluation.report import describe_machine, format_interval, read_report, write_report
+
+
+def test_a_report_is_read_as_it_was_written(tmp_path):
+    report = {"experiment": "x", "rows": [{"n": 3, "value": 0.1 + 0.2, "name": "I-II"}], "nothing": None}
+
+    write_report(report, tmp_path / "report.json")
+
+    assert read_report(tmp_path / "report.json") == report
+
+
+def test_tables_become_lists_of_rows(tmp_path):
+    table = pd.DataFrame({"skin_tone": ["all", "I-II"], "n": np.array([2, 1]), "value": [0.5, np.nan]})
+
+    write_report({"by_tone": table}, tmp_path / "report.json")
+
+    assert read_report(tmp_path / "report.json")["by_tone"] == [
+        {"skin_tone": "all", "n": 2, "value": 0.5},
+        {"skin_tone": "I-II", "n": 1, "value": None},
+    ]
+
+
+@pytest.mark.parametrize(
+    "value", [float("nan"), float("inf"), float("-inf"), np.float64("nan"), np.float32("nan")], ids=repr
+)
+def test_what_is_not_a_number_becomes_null(value, tmp_path):
+    write_report({"deep": [{"value": value}, (value,)]}, tmp_path / "report.json")
+
+    assert json.loads((tmp_path / "report.json").read_text()) == {"deep": [{"value": None}, [None]]}
+
+
+@pytest.mark.parametrize("value", [np.int64(3), np.float32(3.0), np.float64(3.0)], ids=repr)
+def test_numbers_of_numpy_become_plain_numbers(value, tmp_path):
+    write_report({"value": value}, tmp_path / "report.json")
+
+    assert read_report(tmp_path / "report.json") == {"value": 3}
+
+
+def test_a_run_that_is_killed_while_writing_leaves_the_old_report(tmp_path, monkeypatch):
+    path = tmp_path / "report.json"
+    write_report({"run": 1}, path)
+
+    def die(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", die)
+    with pytest.raises(KeyboardInterrupt):
+        write_report({"run": 2}, path)
+
+    assert read_report(path) == {"run": 1}
+
+
+def test_a_report_that_cannot_be_written_as_json_leaves_the_old_one_and_no_litter(tmp_path):
+    path = tmp_path / "report.json"
+    write_report({"run": 1}, path)
+
+    with pytest.raises(TypeError):
+        write_report({"run": object()}, path)
+
+    assert read_report(path) == {"run": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_writing_leaves_nothing_but_the_report(tmp_path):
+    write_report({"run": 1}, tmp_path / "report.json")
+
+    assert [file.name for file in tmp_path.iterdir()] == ["report.json"]
+
+
+@pytest.mark.parametrize("damage", [b'{"run": ', b"", b"\xff\xfe\x00binary"], ids=["cut", "empty", "binary"])
+def test_a_damaged_report_is_refused_by_name(damage, tmp_path):
+    path = tmp_path / "report.json"
+    path.write_bytes(damage)
+
+    with pytest.raises(ValueError, match=re.escape(f"{path} is not a report")):
+        read_report(path)
+
+
+def test_a_missing_report_is_missing(tmp_path):
+    with pytest.raises(FileNotFoundError, match="report.json"):
+        read_report(tmp_path / "report.json")
+
+
+def test_the_machine_is_described_by_versions_that_json_can_hold():
+    machine = describe_machine()
+
+    assert machine["torch"] == version("torch")
+    assert machine["fedd-hf"] == version("fedd-hf")
+    assert json.loads(json.dumps(machine)) == machine
+
+
+@pytest.mark.parametrize(
+    ("row", "text"),
+    [
+        ({"value": 0.6124, "low": 0.54, "high": 0.6709}, "0.612 [0.540, 0.671]"),
+        ({"value": 0.6124, "low": None, "high": None}, "0.612"),
+        ({"value": 0.6124, "low": float("nan"), "high": float("nan")}, "0.612"),
+        ({"value": None, "low": None, "high": None}, "–"),
+        ({"value": float("nan"), "low": float("nan"), "high": float("nan")}, "–"),
+        ({"value": 0.0, "low": 0.0, "high": 0.0}, "0.000 [0.000, 0.000]"),
+    ],
+)
+def test_intervals_are_formatted_with_a_dash_where_nothing_can_be_said(row, text):
+    assert format_interval(row) == text

@@ -1,6 +1,8 @@
 # Two commands do all the set-up: `make quickstart` and `make test`.
 VENV := .venv
 BIN := $(VENV)/bin
+# Two processes with one thread each: torch's threads wait for one another when cores are shared.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: install quickstart style quality cards test test-fast test-slow clean
@@ -33,13 +35,13 @@ cards: install
 	$(BIN)/python scripts/render_cards.py
 
 test-fast: install
-	$(BIN)/pytest
+	$(PYTEST)
 
 test-slow: install
-	$(BIN)/pytest -m "slow and not gpu"
+	$(PYTEST) -m "slow and not gpu"
 
 test: quality
-	$(BIN)/pytest -m "not gpu"
+	$(PYTEST) -m "not gpu"
 
 clean:
 	rm -rf $(VENV) build dist quickstart .mypy_cache .pytest_cache .ruff_cache

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-import shutil
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import numpy as np
@@ -39,20 +41,18 @@ def main() -> None:
 
 @app.command()
 def quickstart(
-    output_dir: Annotated[Path, typer.Option(help="Folder for models, pictures and the report.")] = Path("quickstart"),
+    output_dir: Annotated[Path, typer.Option(file_okay=False, help="Folder for models, pictures and the report.")] = (
+        Path("quickstart")
+    ),
 ) -> None:
     """Train FEDD on 30 painted photos, segment, classify and report by skin tone: offline, in three minutes."""
     from fedd_hf.experiments.quickstart import run_quickstart
 
-    if output_dir.exists() and any(output_dir.iterdir()) and not (output_dir / "report.json").is_file():
+    if not _is_replaceable(output_dir):
         raise typer.BadParameter(f"{output_dir} exists and is no quickstart. Choose another --output-dir.")
-    partial = output_dir.with_name(f".{output_dir.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    report = run_quickstart(partial)
-    _draw_quickstart(report, partial)
-    shutil.rmtree(output_dir, ignore_errors=True)
-    partial.rename(output_dir)
+    with _replaced_content(output_dir) as folder:
+        report = run_quickstart(folder)
+        _draw_quickstart(report, folder)
     _print_quickstart(report, output_dir)
 
 
@@ -60,48 +60,67 @@ def quickstart(
 def predict(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Photos, or folders of them.")],
     model: Annotated[list[str], typer.Option(help="Folder or repository id of a model; may be given twice.")],
-    output_dir: Annotated[Path, typer.Option(help="Folder for maps, overlays and predictions.jsonl.")],
+    output_dir: Annotated[Path, typer.Option(file_okay=False, help="Folder for maps, overlays, predictions.jsonl.")],
 ) -> None:
     """Segment photos, score their malignancy, or both: a map, an overlay and a line of JSON for each."""
-    from fedd_hf.pipelines import open_model
-
-    try:
-        models = [open_model(name) for name in model]
-    except (OSError, ValueError) as error:
-        raise typer.BadParameter(str(error), param_hint="--model") from error
+    models = _open_models(model)
+    if any(path.resolve() == output_dir.resolve() for path in images):
+        raise typer.BadParameter("Choose another folder than that of the photos.", param_hint="--output-dir")
+    names = _output_names(list(_find_images(images, output_dir)))
     output_dir.mkdir(parents=True, exist_ok=True)
     failures: list[str] = []
-    lines: list[dict[str, Any]] = []
-    names = _output_names(list(_find_images(images)))
-    for path, name in tqdm(names.items(), desc="Predicting", unit="photo"):
-        try:
-            lines.append({"image": str(path)} | _predict_photo(path, models, output_dir, name))
-        except (OSError, ValueError) as error:
-            failures.append(str(error))
-    _write_lines(lines, output_dir / "predictions.jsonl")
-    console.print(f"{len(lines)} of {len(names)} photos predicted, written to {output_dir}. {NOTICE}")
+    with (output_dir / "predictions.jsonl").open("w", buffering=1) as lines:  # written line by line
+        for path, name in tqdm(names.items(), desc="Predicting", unit="photo"):
+            try:
+                line = {"image": str(path)} | _predict_photo(path, models, output_dir, name)
+                lines.write(json.dumps(line) + "\n")
+            except (OSError, ValueError, RuntimeError) as error:  # torch: out of memory
+                failures.append(str(error) if str(path) in str(error) else f"{path}: {error}")
+    _print(f"{len(names) - len(failures)} of {len(names)} photos predicted, written to {output_dir}. {NOTICE}")
     for failure in failures:
-        console.print(f"Failed: {failure}", markup=False)
+        _print(f"Failed: {failure}")
+    if not names:
+        _print(f"Failed: there is no photo ({', '.join(SUFFIXES)}) in {', '.join(map(str, images))}.")
     if failures or not names:
         raise typer.Exit(code=1)
 
 
-def _find_images(paths: list[Path]) -> Iterator[Path]:
-    """Yield files as given, and every image below folders."""
+def _open_models(names: list[str]) -> list[Any]:
+    from fedd_hf.pipelines import open_model
+
+    models = []
+    for name in names:
+        try:
+            models.append(open_model(name))
+        except (OSError, ValueError, RuntimeError) as error:  # torch: tensors of another shape than configured
+            raise typer.BadParameter(f"{name}: {error}", param_hint="--model") from error
+    if len({type(model) for model, _ in models}) < len(models):
+        raise typer.BadParameter("Two models of one task would overwrite each other.", param_hint="--model")
+    return models
+
+
+def _find_images(paths: list[Path], output_dir: Path) -> Iterator[Path]:
+    """Yield files as given, and every image below folders, but not what was written into `output_dir` inside them."""
     for path in paths:
-        if path.is_dir():
-            yield from sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
-        else:
+        if not path.is_dir():
             yield path
+            continue
+        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+        is_inside = path.resolve() in output_dir.resolve().parents
+        yield from (file for file in files if not (is_inside and output_dir.resolve() in file.resolve().parents))
 
 
 def _output_names(paths: list[Path]) -> dict[Path, str]:
-    """Name each photo's files after it; a second photo of one name gets a number."""
+    """Name each photo's files after it; a second photo of one name, but for its case, gets a number."""
     names: dict[Path, str] = {}
-    for path in paths:
-        name, number = path.stem, 2
-        while name in names.values():
-            name, number = f"{path.stem}-{number}", number + 1
+    taken: set[str] = set()
+    copies: Counter[str] = Counter()
+    for path in dict.fromkeys(paths):
+        name = path.stem
+        while name.casefold() in taken:
+            copies[path.stem] += 1
+            name = f"{path.stem}-{copies[path.stem] + 1}"
+        taken.add(name.casefold())
         names[path] = name
     return names
 
@@ -150,10 +169,35 @@ def _binary_entropy(score: float) -> float:
     return float(entr(score) + entr(1 - score))
 
 
-def _write_lines(lines: list[dict[str, Any]], path: Path) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    temporary.replace(path)
+def _print(text: str) -> None:
+    console.print(text, markup=False)  # a path may hold brackets
+
+
+def _is_replaceable(folder: Path) -> bool:
+    """Whether a folder is new, empty but for hidden files, or an earlier quickstart."""
+    from fedd_hf.evaluation.report import read_report
+
+    if not folder.exists() or all(child.name.startswith(".") for child in folder.iterdir()):
+        return True
+    try:
+        return read_report(folder / "report.json").get("experiment") == "quickstart"
+    except (FileNotFoundError, ValueError):
+        return False
+
+
+@contextmanager
+def _replaced_content(folder: Path) -> Iterator[Path]:
+    """Yield a folder whose files replace those of the same name in `folder`, unless something fails before."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".partial-", dir=folder) as temporary:
+        old, new = Path(temporary, "old"), Path(temporary, "new")
+        old.mkdir()
+        new.mkdir()
+        yield new
+        for child in list(new.iterdir()):
+            if (folder / child.name).exists():
+                (folder / child.name).rename(old / child.name)
+            child.rename(folder / child.name)
 
 
 def _draw_quickstart(report: dict[str, Any], folder: Path) -> None:
@@ -162,28 +206,28 @@ def _draw_quickstart(report: dict[str, Any], folder: Path) -> None:
 
     rows = report["segmentation"]["by_tone"] + report["malignancy"]["by_tone"]
     title = f"FEDD on painted photos, {3 * report['data']['train_per_tone']} labelled, by skin tone (95 % intervals)"
-    draw_by_tone(rows, title).savefig(folder / "by_tone.png", dpi=150)
+    draw_by_tone(rows, title).savefig(folder / "by_tone.png", dpi=150, metadata={"Software": None})
     labels = dict(enumerate(("background", "lesion", "marker", "ruler", "skin")))
     names = sorted(file.name for file in (folder / "photos").iterdir())[:6]
     photos = [Image.open(folder / "photos" / name) for name in names]
     truths, maps = ([np.array(Image.open(folder / kind / name)) for name in names] for kind in ("masks", "maps"))
     titles = [f"tone {tone}" for tone in ("I-II", "III-IV", "V-VI") * 2]
-    draw_overlays(photos, truths, maps, labels, titles).savefig(folder / "overlays.png", dpi=150)
+    sheet = draw_overlays(photos, truths, maps, labels, titles)
+    sheet.savefig(folder / "overlays.png", dpi=150, metadata={"Software": None})
 
 
 def _print_quickstart(report: dict[str, Any], folder: Path) -> None:
     for task in ("segmentation", "malignancy"):
         console.print(_tone_table(report[task]["by_tone"]))
-    console.print(
+    _print(
         f"Painted photos, 95 % bootstrap intervals. Pictures: {folder / 'overlays.png'}, {folder / 'by_tone.png'}; "
         f"all numbers: {folder / 'report.json'}. {NOTICE}\n"
     )
     photo = sorted((folder / "photos").iterdir())[0]
-    console.print(
+    _print(
         "import fedd_hf; from transformers import pipeline\n"
         f'pipeline("image-segmentation", model="{folder / "segmentation"}")("{photo}")\n'
-        f'pipeline("image-classification", model="{folder / "malignancy"}")("{photo}")',
-        markup=False,
+        f'pipeline("image-classification", model="{folder / "malignancy"}")("{photo}")'
     )
 
 

@@ -29,6 +29,8 @@ def open_model(
     config = FEDDConfig.from_pretrained(name_or_path, **hub_kwargs)
     architecture = (config.architectures or [None])[0]
     if architecture not in MODELS:
-        raise ValueError(f"The model {name_or_path} must be one of {list(MODELS)}, got {architecture!r}.")
+        raise ValueError(
+            f"A config.json of FEDD must name one of {list(MODELS)} in `architectures`, got {architecture!r}."
+        )
     processor = FEDDImageProcessor.from_pretrained(name_or_path, **hub_kwargs)
     return MODELS[architecture].from_pretrained(name_or_path, **hub_kwargs).eval(), processor

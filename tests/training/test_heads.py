@@ -372,7 +372,7 @@ def test_a_trained_malignancy_classifier_is_in_evaluation_mode(make_classifier, 
     assert not any(module.training for module in model.classifier.modules())
 
 
-def test_the_malignancy_classifier_trains_in_bfloat16_and_predicts_in_float32(make_classifier, pooled, make_accelerator):
+def test_the_classifier_trains_in_bfloat16_and_predicts_in_float32(make_classifier, pooled, make_accelerator):
     model = make_classifier()
 
     losses = train_malignancy_classifier(model, *pooled, EPOCHS, make_accelerator("bf16"))

@@ -34,11 +34,11 @@ def read_report(path: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: If there is none.
-        ValueError: If the file is not JSON.
+        ValueError: If the file is not a JSON object.
     """
     try:
-        return json.loads(path.read_text())
-    except ValueError as error:
+        return dict(json.loads(path.read_text()))
+    except (TypeError, ValueError) as error:
         raise ValueError(f"{path} is not a report: {error}. Run the experiment again.") from error
 
 

@@ -14,7 +14,7 @@ from datasets import Dataset
 
 from fedd_hf.data.synthetic import paint_dataset
 from fedd_hf.evaluation.by_tone import classification_by_tone, segmentation_by_tone
-from fedd_hf.evaluation.report import describe_machine, write_report
+from fedd_hf.evaluation.report import describe_machine, read_report, write_report
 from fedd_hf.image_processing_fedd import FEDDImageProcessor
 from fedd_hf.inference import predict_classification, predict_segmentation
 from fedd_hf.modeling_fedd import FEDDForImageClassification, FEDDForSegmentation
@@ -77,7 +77,7 @@ def run_quickstart(
         "machine": describe_machine(),
     }
     write_report(report, output_dir / "report.json")
-    return report
+    return read_report(output_dir / "report.json")
 
 
 def _run_segmentation(

@@ -32,10 +32,10 @@ def draw_by_tone(rows: list[dict[str, Any]], title: str) -> Figure:
 
 def _draw_metric(axis: Axes, rows: list[dict[str, Any]]) -> None:
     for position, row in enumerate(rows):
-        value = np.nan if row["value"] is None else row["value"]
+        value, low, high = (np.nan if row[name] is None else row[name] for name in ("value", "low", "high"))
         axis.bar(position, value, color=TONE_COLOURS[row["skin_tone"]], width=0.75)
-        if row["low"] is not None and row["high"] is not None:
-            errors = [[max(0.0, value - row["low"])], [max(0.0, row["high"] - value)]]
+        if np.isfinite([value, low, high]).all():
+            errors = [[max(0.0, value - low)], [max(0.0, high - value)]]
             axis.errorbar(position, value, yerr=errors, color="black", capsize=3, linewidth=1)
     axis.set_xticks(range(len(rows)), [f"{row['skin_tone']}\nn={row['n']}" for row in rows], fontsize=9)
     axis.set_ylim(0, 1)

@@ -23,19 +23,17 @@ def colour_map(segmentation_map: np.ndarray, labels: dict[int, str]) -> Image.Im
         labels (`dict[int, str]`):
             Name of each class.
     """
-    image = Image.fromarray(segmentation_map).convert("P")
-    image.putdata(segmentation_map.flatten().tolist())
-    image.putpalette([channel for label in labels.values() for channel in _colour(label)])
+    image = Image.fromarray(segmentation_map)
+    image.putpalette([channel for index in sorted(labels) for channel in _colour(labels[index])])
     return image
 
 
 def overlay(photo: Image.Image, segmentation_map: np.ndarray, labels: dict[int, str]) -> Image.Image:
-    """Lay the map over the photo, both of one size; background stays clear."""
-    colours = np.array([_colour(label) for label in labels.values()], dtype=np.float32)[segmentation_map]
-    is_background = np.array([label == "background" for label in labels.values()])[segmentation_map]
-    opacity = np.where(is_background, 0.0, OPACITY)[..., None]
-    blended = (1 - opacity) * np.asarray(photo.convert("RGB"), dtype=np.float32) + opacity * colours
-    return Image.fromarray(blended.round().astype(np.uint8))
+    """Lay the map over the photo, both of one size; background and pixels without a class stay clear."""
+    shows_photo = np.full(256, 255, dtype=np.uint8)
+    shows_photo[[index for index, label in labels.items() if label != "background"]] = round(255 * (1 - OPACITY))
+    colours = colour_map(segmentation_map, labels).convert("RGB")
+    return Image.composite(photo.convert("RGB"), colours, Image.fromarray(shows_photo[segmentation_map]))
 
 
 def draw_overlays(

@@ -1,0 +1,583 @@
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+from transformers.utils import logging
+from typer.testing import CliRunner
+
+from fedd_hf import FEDDForSegmentation, FEDDImageProcessor, cli
+from fedd_hf.evaluation.report import read_report
+from fedd_hf.experiments import quickstart
+from fedd_hf.training.arguments import ClassificationArguments, SegmentationArguments
+
+LABELS = ["background", "lesion", "marker", "ruler", "skin"]
+TINY_QUICKSTART = {
+    "size": quickstart.QuickstartSize(train_per_tone=2, validation_per_tone=2, test_per_tone=2, photo_size=48),
+    "segmentation_arguments": SegmentationArguments(num_steps=3, images_per_step=2, pixels_per_image=20),
+    "classification_arguments": ClassificationArguments(max_epochs=2),
+}
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments], env={"COLUMNS": "300"})
+
+
+def message_of(result):
+    """Printed text without the frames that typer draws."""
+    return re.sub(r"[\s│╭╮╰╯─]+", " ", result.output)
+
+
+def lines_of(folder):
+    return [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+
+
+def files_in(folder):
+    return sorted(str(file.relative_to(folder)) for file in folder.rglob("*"))
+
+
+def draw_photo(size, seed=0):
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8))
+
+
+@pytest.fixture(autouse=True)
+def _restore_verbosity():
+    """The command keeps transformers quiet; the tests that come after it may want to hear it."""
+    verbosity = logging.get_verbosity()
+    yield
+    logging.set_verbosity(verbosity)
+
+
+@pytest.fixture(scope="session")
+def models(_tiny_models, tmp_path_factory):
+    """Folders of a tiny random model of each task."""
+    folder = tmp_path_factory.mktemp("models")
+    for task, model in _tiny_models.items():
+        model.save_pretrained(folder / task)
+        FEDDImageProcessor(size=16).save_pretrained(folder / task)
+    return {task: folder / task for task in _tiny_models}
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Two good photos of different sizes, the first with the place where it was taken."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    exif = Image.Exif()
+    exif[270] = "SECRET-DESCRIPTION"
+    exif.get_ifd(0x8825)[29] = "SECRET-GPS-DATE"
+    draw_photo((40, 60)).save(folder / "wide.jpg", exif=exif)
+    draw_photo((50, 30), seed=1).save(folder / "tall.png")
+    return folder
+
+
+@pytest.fixture
+def bad_photos(photos):
+    """The good photos with a truncated one and a text file between them."""
+    whole = (photos / "wide.jpg").read_bytes()
+    (photos / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (photos / "text.png").write_text("This is no picture.")
+    return photos
+
+
+# --- help ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", [[], ["quickstart"], ["predict"]], ids=str)
+def test_help_is_printed(command):
+    result = invoke(*command, "--help")
+
+    assert result.exit_code == 0
+    assert "--help" in result.output
+
+
+def test_help_says_that_this_is_research_only():
+    assert "not for diagnosis" in message_of(invoke("--help"))
+
+
+def test_without_a_command_the_commands_are_listed():
+    result = invoke()
+
+    assert "quickstart" in result.output
+    assert "predict" in result.output
+
+
+# --- predict: good photos --------------------------------------------------------------------------------------------
+
+
+def test_good_photos_are_segmented_and_the_exit_code_is_0(photos, models, tmp_path):
+    result = invoke("predict", photos, "--model", models["segmentation"], "--output-dir", tmp_path / "out")
+
+    assert result.exit_code == 0, result.output
+    assert "2 of 2 photos predicted" in message_of(result)
+    assert files_in(tmp_path / "out") == [
+        "predictions.jsonl",
+        "tall_map.png",
+        "tall_overlay.png",
+        "wide_map.png",
+        "wide_overlay.png",
+    ]
+
+
+def test_a_line_of_a_segmented_photo_says_all_about_it(photos, models, tmp_path):
+    invoke("predict", photos, "--model", models["segmentation"], "--output-dir", tmp_path / "out")
+
+    tall, wide = lines_of(tmp_path / "out")
+    assert tall["image"] == str(photos / "tall.png")
+    assert list(wide) == ["image", "map", "overlay", "area", "uncertainty", "outside_share"]
+    assert (wide["map"], wide["overlay"]) == ("wide_map.png", "wide_overlay.png")
+    assert wide["outside_share"] == 0.0
+
+
+def test_areas_are_the_shares_of_the_map_and_sum_to_1(photos, models, tmp_path):
+    invoke("predict", photos, "--model", models["segmentation"], "--output-dir", tmp_path / "out")
+
+    for line in lines_of(tmp_path / "out"):
+        segmentation_map = np.array(Image.open(tmp_path / "out" / line["map"]))
+        assert list(line["area"]) == LABELS
+        assert sum(line["area"].values()) == pytest.approx(1, abs=1e-5)
+        for index, label in enumerate(LABELS):
+            assert line["area"][label] == pytest.approx((segmentation_map == index).mean(), abs=1e-6)
+
+
+def test_maps_and_overlays_are_of_the_size_of_the_photo(photos, models, tmp_path):
+    invoke("predict", photos, "--model", models["segmentation"], "--output-dir", tmp_path / "out")
+
+    for name, size in {"wide": (60, 40), "tall": (30, 50)}.items():
+        assert Image.open(tmp_path / "out" / f"{name}_map.png").size == size
+        assert Image.open(tmp_path / "out" / f"{name}_overlay.png").size == size
+
+
+def test_nothing_of_the_metadata_of_a_photo_is_written(photos, models, tmp_path):
+    assert b"SECRET-GPS-DATE" in (photos / "wide.jpg").read_bytes()
+
+    invoke("predict", photos, "--model", models["segmentation"], "--output-dir", tmp_path / "out")
+
+    for file in (tmp_path / "out").iterdir():
+        assert b"SECRET" not in file.read_bytes()
+        if file.suffix == ".png":
+            assert dict(Image.open(file).getexif()) == {}
+            assert Image.open(file).info == {}
+
+
+def test_a_classifier_scores_malignancy_and_draws_nothing(photos, models, tmp_path):
+    result = invoke("predict", photos, "--model", models["classification"], "--output-dir", tmp_path / "out")
+
+    assert result.exit_code == 0, result.output
+    assert files_in(tmp_path / "out") == ["predictions.jsonl"]
+    for line in lines_of(tmp_path / "out"):
+        score = line["malignancy"]
+        assert list(line) == ["image", "malignancy", "malignancy_uncertainty", "outside_share"]
+        assert 0 <= score <= 1
+        entropy = -(score * np.log(score) + (1 - score) * np.log(1 - score))
+        assert line["malignancy_uncertainty"] == pytest.approx(entropy, abs=1e-4)
+
+
+def test_two_models_say_both_in_one_line(photos, models, tmp_path):
+    both = [argument for model in models.values() for argument in ("--model", model)]
+
+    result = invoke("predict", photos, *both, "--output-dir", tmp_path / "out")
+
+    assert result.exit_code == 0, result.output
+    for line in lines_of(tmp_path / "out"):
+        assert {"map", "overlay", "area", "uncertainty", "malignancy", "outside_share"} < set(line)
+
+
+def test_two_photos_of_one_name_do_not_overwrite_each_other(models, tmp_path):
+    for folder, size in {"a": (20, 30), "b": (40, 50), "c": (60, 20)}.items():
+        (tmp_path / folder).mkdir()
+        draw_photo(size).save(tmp_path / folder / ("LESION.PNG" if folder == "c" else "lesion.png"))
+
+    folders = [tmp_path / folder for folder in "abc"]
+    result = invoke("predict", *folders, "--model", models["segmentation"], "--output-dir", tmp_path / "out")
+
+    lines = lines_of(tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert [line["map"] for line in lines] == ["lesion_map.png", "lesion-2_map.png", "LESION-3_map.png"]
+    sizes = [Image.open(tmp_path / "out" / line["map"]).size for line in lines]
+    assert sizes == [(30, 20), (50, 40), (20, 60)]
+
+
+def test_output_names_never_meet(tmp_path):
+    paths = [tmp_path / name for name in ("a.png", "a.jpg", "a-2.png", "b/a.png", "A.png", "a-2.jpg")]
+
+    names = cli._output_names(paths)
+
+    assert list(names) == paths
+    assert len({name.casefold() for name in names.values()}) == 6
+
+
+def test_a_photo_that_is_named_twice_is_predicted_once(photos, models, tmp_path):
+    wide = photos / "wide.jpg"
+
+    invoke("predict", wide, wide, photos, "--model", models["segmentation"], "--output-dir", tmp_path / "out")
+
+    assert [line["image"] for line in lines_of(tmp_path / "out")] == [str(wide), str(photos / "tall.png")]
+
+
+def test_brackets_in_names_are_printed_as_they_are(photos, models, tmp_path):
+    out = tmp_path / "out [bold]"
+
+    result = invoke("predict", photos, "--model", models["classification"], "--output-dir", out)
+
+    assert "out [bold]" in message_of(result)
+
+
+def test_what_was_predicted_into_a_folder_of_photos_is_not_taken_for_photos(photos, models, tmp_path):
+    command = ("predict", photos, "--model", models["segmentation"], "--output-dir", photos / "out")
+    invoke(*command)
+
+    result = invoke(*command)
+
+    assert "2 of 2 photos predicted" in message_of(result)
+
+
+def test_photos_below_the_output_folder_are_predicted(photos, models, tmp_path):
+    result = invoke("predict", photos, "--model", models["segmentation"], "--output-dir", tmp_path)
+
+    assert "2 of 2 photos predicted" in message_of(result)
+
+
+def test_the_folder_of_the_photos_is_refused_as_output(photos, models):
+    result = invoke("predict", photos, "--model", models["segmentation"], "--output-dir", photos)
+
+    assert result.exit_code == 2
+    assert "Choose another folder than that of the photos" in message_of(result)
+    assert files_in(photos) == ["tall.png", "wide.jpg"]
+
+
+# --- predict: bad photos ---------------------------------------------------------------------------------------------
+
+
+def test_bad_photos_are_named_at_the_end_and_do_not_stop_the_good_ones(bad_photos, models, tmp_path):
+    missing = tmp_path / "missing.jpg"
+
+    result = invoke(
+        "predict", bad_photos, missing, "--model", models["segmentation"], "--output-dir", tmp_path / "out"
+    )
+
+    message = message_of(result)
+    assert result.exit_code == 1
+    assert "2 of 5 photos predicted" in message
+    assert re.findall(r"Failed: [^:]*?(\w+\.\w+)", message) == ["cut.jpg", "text.png", "missing.jpg"]
+    assert [line["image"] for line in lines_of(tmp_path / "out")] == [
+        str(bad_photos / "tall.png"),
+        str(bad_photos / "wide.jpg"),
+    ]
+    assert "Traceback" not in result.output
+
+
+def test_each_failure_is_named_whatever_its_message_says(photos, models, tmp_path, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(cli, "_segment_photo", fail)
+    result = invoke("predict", photos, "--model", models["segmentation"], "--output-dir", tmp_path / "out")
+
+    assert result.exit_code == 1
+    assert f"Failed: {photos / 'tall.png'}: out of memory" in message_of(result)
+
+
+def test_an_empty_folder_is_no_success(models, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "notes.txt").write_text("no photo")
+
+    result = invoke("predict", tmp_path / "empty", "--model", models["segmentation"], "--output-dir", tmp_path / "out")
+
+    assert result.exit_code == 1
+    assert "there is no photo" in message_of(result)
+
+
+def test_a_folder_that_is_named_like_a_photo_is_looked_into(photos, models, tmp_path):
+    (photos / "more.png").mkdir()
+    draw_photo((20, 20)).save(photos / "more.png" / "third.png")
+
+    result = invoke("predict", photos, "--model", models["segmentation"], "--output-dir", tmp_path / "out")
+
+    assert "3 of 3 photos predicted" in message_of(result)
+
+
+# --- predict: bad models ---------------------------------------------------------------------------------------------
+
+
+def assert_refused_in_one_message(result, *words):
+    message = message_of(result)
+    assert result.exit_code == 2
+    assert "Traceback" not in result.output
+    assert message.count("Invalid value for --model") == 1
+    for word in words:
+        assert word in message
+
+
+def test_a_folder_without_a_model_is_refused(photos, tmp_path):
+    (tmp_path / "nothing").mkdir()
+
+    result = invoke("predict", photos, "--model", tmp_path / "nothing", "--output-dir", tmp_path / "out")
+
+    assert_refused_in_one_message(result, "nothing", "config.json")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_does_not_exist_is_refused(photos, tmp_path):
+    result = invoke("predict", photos, "--model", "no-such/model", "--output-dir", tmp_path / "out")
+
+    assert_refused_in_one_message(result, "no-such/model")
+
+
+def test_the_model_of_another_package_is_refused(photos, tmp_path):
+    (tmp_path / "bert").mkdir()
+    (tmp_path / "bert" / "config.json").write_text('{"model_type": "bert", "architectures": ["BertModel"]}')
+
+    result = invoke("predict", photos, "--model", tmp_path / "bert", "--output-dir", tmp_path / "out")
+
+    assert_refused_in_one_message(result, "'bert'", "'fedd'")
+
+
+def test_a_bare_backbone_is_refused(photos, tiny_backbone, tmp_path):
+    result = invoke("predict", photos, "--model", tiny_backbone, "--output-dir", tmp_path / "out")
+
+    assert_refused_in_one_message(result)
+
+
+@pytest.mark.parametrize("damage", ["cut weights", "no weights", "no processor", "other shapes", "cut config"])
+def test_a_damaged_model_is_refused(damage, photos, models, tmp_path):
+    folder = tmp_path / "model"
+    FEDDForSegmentation.from_pretrained(models["segmentation"]).save_pretrained(folder)
+    FEDDImageProcessor(size=16).save_pretrained(folder)
+    weights, config = folder / "model.safetensors", folder / "config.json"
+    if damage == "cut weights":
+        weights.write_bytes(weights.read_bytes()[:1000])
+    elif damage == "no weights":
+        weights.unlink()
+    elif damage == "no processor":
+        (folder / "preprocessor_config.json").unlink()
+    elif damage == "other shapes":
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"hidden_sizes": [7, 6]}))
+    else:
+        config.write_text(config.read_text()[:100])
+
+    result = invoke("predict", photos, "--model", folder, "--output-dir", tmp_path / "out")
+
+    assert_refused_in_one_message(result)
+
+
+def test_two_models_of_one_task_are_refused(photos, models, tmp_path):
+    twice = ["--model", models["segmentation"]] * 2
+
+    result = invoke("predict", photos, *twice, "--output-dir", tmp_path / "out")
+
+    assert_refused_in_one_message(result, "overwrite each other")
+
+
+def test_an_output_folder_that_is_a_file_is_refused(photos, models, tmp_path):
+    (tmp_path / "out").write_text("a file")
+
+    for command in (["predict", photos, "--model", models["segmentation"]], ["quickstart"]):
+        result = invoke(*command, "--output-dir", tmp_path / "out")
+
+        assert result.exit_code == 2
+        assert "is a file" in message_of(result)
+
+
+# --- interruption ----------------------------------------------------------------------------------------------------
+
+
+def test_lines_so_far_survive_an_interruption(photos, models, tmp_path, monkeypatch):
+    segment, calls = cli._segment_photo, []
+
+    def interrupt_the_second(*arguments):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return segment(*arguments)
+
+    monkeypatch.setattr(cli, "_segment_photo", interrupt_the_second)
+    result = invoke("predict", photos, "--model", models["segmentation"], "--output-dir", tmp_path / "out")
+
+    assert result.exit_code == 130
+    assert [line["image"] for line in lines_of(tmp_path / "out")] == [str(photos / "tall.png")]
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_quickstart_without_a_traceback_or_a_half_result(tmp_path):
+    command = [sys.executable, "-c", "from fedd_hf.cli import app; app()", "quickstart", "--output-dir", "out"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("out/.partial-*/new/*")) and time.monotonic() < deadline:
+        time.sleep(0.2)
+
+    process.send_signal(signal.SIGINT)
+    output, error = process.communicate(timeout=60)
+
+    assert process.returncode == 130
+    assert "Traceback" not in output + error
+    assert files_in(tmp_path) in ([], ["out"])
+
+
+# --- quickstart ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def finished_quickstart(tmp_path_factory):
+    """What a tiny quickstart leaves and prints."""
+    folder = tmp_path_factory.mktemp("quickstart") / "nested" / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        run = quickstart.run_quickstart
+        patch.setattr(quickstart, "run_quickstart", lambda folder: run(folder, **TINY_QUICKSTART))
+        result = invoke("quickstart", "--output-dir", folder)
+    assert result.exit_code == 0, result.output
+    return folder, result
+
+
+def test_quickstart_leaves_models_pictures_tables_and_a_report(finished_quickstart):
+    folder, _ = finished_quickstart
+
+    assert sorted(child.name for child in folder.iterdir()) == [
+        "by_tone.png",
+        "malignancy",
+        "malignancy_predictions.parquet",
+        "maps",
+        "masks",
+        "overlays.png",
+        "photos",
+        "report.json",
+        "segmentation",
+        "segmentation_predictions.parquet",
+    ]
+    names = sorted(file.name for file in (folder / "photos").iterdir())
+    assert len(names) == 6
+    for kind in ("masks", "maps"):
+        assert sorted(file.name for file in (folder / kind).iterdir()) == names
+
+
+def test_the_report_of_a_quickstart_says_what_was_done_and_how_well(finished_quickstart):
+    folder, _ = finished_quickstart
+
+    report = read_report(folder / "report.json")
+
+    assert list(report) == ["experiment", "data", "segmentation", "malignancy", "seconds", "machine"]
+    assert report["experiment"] == "quickstart"
+    assert report["data"]["test_per_tone"] == 2
+    assert report["segmentation"]["arguments"]["num_steps"] == 3
+    assert report["malignancy"]["epochs"] == 2
+    for task, metrics in {"segmentation": 3, "malignancy": 2}.items():
+        rows = report[task]["by_tone"]
+        assert [row["skin_tone"] for row in rows[::metrics]] == ["all", "I-II", "III-IV", "V-VI"]
+        assert {row["n"] for row in rows if row["skin_tone"] != "all"} == {2}
+        assert report[task]["backbone"] == "embedded"
+
+
+def test_quickstart_prints_a_table_per_task_and_what_to_type_next(finished_quickstart):
+    folder, result = finished_quickstart
+
+    message = message_of(result)
+    for words in ("lesion IoU", "malignancy AUROC", "III-IV", "Research only", 'pipeline("image-segmentation"'):
+        assert words in message
+    assert str(folder / "report.json") in result.output
+
+
+def test_the_models_of_a_quickstart_can_be_opened(finished_quickstart, tmp_path):
+    folder, _ = finished_quickstart
+    models = ["--model", folder / "segmentation", "--model", folder / "malignancy"]
+
+    result = invoke("predict", folder / "photos", *models, "--output-dir", tmp_path / "out")
+
+    assert result.exit_code == 0, result.output
+    assert "6 of 6 photos predicted" in message_of(result)
+
+
+def test_what_a_quickstart_writes_does_not_say_where(finished_quickstart):
+    folder, _ = finished_quickstart
+
+    for file in (file for file in folder.rglob("*") if file.is_file()):
+        assert b".partial-" not in file.read_bytes(), file
+
+
+def test_pictures_of_a_quickstart_carry_no_metadata(finished_quickstart):
+    folder, _ = finished_quickstart
+
+    for file in folder.rglob("*.png"):
+        assert set(Image.open(file).info) <= {"dpi"}, file
+
+
+@pytest.mark.parametrize("content", [{"thesis.txt": "mine"}, {"report.json": '{"experiment": "block_timestep"}'}])
+def test_quickstart_refuses_a_folder_that_is_not_its_own(content, tmp_path):
+    for name, text in content.items():
+        (tmp_path / name).write_text(text)
+
+    result = invoke("quickstart", "--output-dir", tmp_path)
+
+    assert result.exit_code == 2
+    assert "is no quickstart" in message_of(result)
+    assert files_in(tmp_path) == list(content)
+
+
+def write_marker(text):
+    """Stand in for a quickstart: a report, a folder with one file, and no model."""
+
+    def run(folder):
+        (folder / "photos").mkdir()
+        (folder / "photos" / f"{text}.png").write_text(text)
+        (folder / "report.json").write_text(json.dumps({"experiment": "quickstart", "text": text}))
+        return {}
+
+    return run
+
+
+@pytest.fixture
+def silent(monkeypatch):
+    monkeypatch.setattr(cli, "_draw_quickstart", lambda *_: None)
+    monkeypatch.setattr(cli, "_print_quickstart", lambda *_: None)
+
+
+def test_quickstart_takes_the_folder_that_one_is_in(silent, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(quickstart, "run_quickstart", write_marker("here"))
+
+    result = invoke("quickstart", "--output-dir", ".")
+
+    assert result.exit_code == 0, result.output
+    assert files_in(tmp_path) == ["photos", "photos/here.png", "report.json"]
+
+
+def test_a_second_quickstart_replaces_the_first_and_nothing_else(silent, tmp_path, monkeypatch):
+    monkeypatch.setattr(quickstart, "run_quickstart", write_marker("first"))
+    invoke("quickstart", "--output-dir", tmp_path / "out")
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+
+    monkeypatch.setattr(quickstart, "run_quickstart", write_marker("second"))
+    result = invoke("quickstart", "--output-dir", tmp_path / "out")
+
+    assert result.exit_code == 0, result.output
+    assert read_report(tmp_path / "out" / "report.json")["text"] == "second"
+    assert files_in(tmp_path / "out") == ["notes.txt", "photos", "photos/second.png", "report.json"]
+
+
+@pytest.mark.parametrize("failure", [RuntimeError("no memory"), KeyboardInterrupt()], ids=repr)
+@pytest.mark.parametrize("stage", ["run", "draw"])
+def test_a_failure_in_the_middle_leaves_the_earlier_result(stage, failure, silent, tmp_path, monkeypatch):
+    monkeypatch.setattr(quickstart, "run_quickstart", write_marker("first"))
+    invoke("quickstart", "--output-dir", tmp_path / "out")
+
+    def fail(*_):
+        raise failure
+
+    monkeypatch.setattr(quickstart, "run_quickstart", fail if stage == "run" else write_marker("second"))
+    monkeypatch.setattr(cli, "_draw_quickstart", fail)
+    result = invoke("quickstart", "--output-dir", tmp_path / "out")
+
+    assert result.exit_code != 0
+    assert files_in(tmp_path / "out") == ["photos", "photos/first.png", "report.json"]
+    assert read_report(tmp_path / "out" / "report.json")["text"] == "first"
+
+
+def test_a_damaged_quickstart_is_not_overwritten_silently(tmp_path):
+    (tmp_path / "report.json").write_text('{"experiment": "quick')
+
+    assert invoke("quickstart", "--output-dir", tmp_path).exit_code == 2

@@ -57,8 +57,8 @@ def test_trained_backbone_against_random_weights(capsys, record_property):
     """Five pairs, each with its own photos and seeds. The result is printed as it is; only its sanity is asserted."""
     pairs = []
     for seed in SEEDS:
-        train = paint_dataset(PER_TONE, seed=100 + seed, size=PHOTO_SIZE)
-        test = paint_dataset(PER_TONE, seed=200 + seed, size=PHOTO_SIZE)
+        train = paint_dataset(PER_TONE, seed=300 + seed, size=PHOTO_SIZE)
+        test = paint_dataset(PER_TONE, seed=400 + seed, size=PHOTO_SIZE)
         pairs.append([score(model, train, test, seed) for model in (trained_backbone(), random_backbone(seed))])
         with capsys.disabled():
             print(f"\nseed {seed}: mean IoU {pairs[-1][0]:.3f} trained, {pairs[-1][1]:.3f} random", end="")  # noqa: T201

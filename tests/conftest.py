@@ -123,3 +123,10 @@ def run_python():
         return json.loads(process.stdout.splitlines()[-1])
 
     return run
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Print what tests measured (`record_property`), also from other processes."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            terminalreporter.write_line(f"Measured: {name}: {value}")

@@ -407,7 +407,14 @@ def test_lines_so_far_survive_an_interruption(photos, models, tmp_path, monkeypa
 @pytest.mark.slow
 def test_ctrl_c_ends_a_quickstart_without_a_traceback_or_a_half_result(tmp_path):
     command = [sys.executable, "-c", "from fedd_hf.cli import app; app()", "quickstart", "--output-dir", "out"]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where tests run in the background
+    )
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("out/.partial-*/new/*")) and time.monotonic() < deadline:
         time.sleep(0.2)

@@ -27,7 +27,7 @@ app = typer.Typer(
 )
 console = Console(highlight=False, soft_wrap=True)
 
-# torch, transformers and diffusers take seconds to import, so commands import what they need: `--help` stays instant.
+# Commands import what they need when they run: datasets, accelerate and matplotlib would slow down every start.
 
 
 @app.callback()
@@ -206,14 +206,14 @@ def _draw_quickstart(report: dict[str, Any], folder: Path) -> None:
 
     rows = report["segmentation"]["by_tone"] + report["malignancy"]["by_tone"]
     title = f"FEDD on painted photos, {3 * report['data']['train_per_tone']} labelled, by skin tone (95 % intervals)"
-    draw_by_tone(rows, title).savefig(folder / "by_tone.png", dpi=150, metadata={"Software": None})
+    draw_by_tone(rows, title).savefig(folder / "by_tone.png", dpi=100, metadata={"Software": None})
     labels = dict(enumerate(("background", "lesion", "marker", "ruler", "skin")))
     names = sorted(file.name for file in (folder / "photos").iterdir())[:6]
     photos = [Image.open(folder / "photos" / name) for name in names]
     truths, maps = ([np.array(Image.open(folder / kind / name)) for name in names] for kind in ("masks", "maps"))
     titles = [f"tone {tone}" for tone in ("I-II", "III-IV", "V-VI") * 2]
     sheet = draw_overlays(photos, truths, maps, labels, titles)
-    sheet.savefig(folder / "overlays.png", dpi=150, metadata={"Software": None})
+    sheet.savefig(folder / "overlays.png", dpi=100, metadata={"Software": None})
 
 
 def _print_quickstart(report: dict[str, Any], folder: Path) -> None:

@@ -16,15 +16,16 @@ MAY_IMPORT = {
     "modeling_fedd": {"configuration_fedd", "backbone_fedd"},
     "image_processing_fedd": set(),
     "skin_tone": set(),
+    "pixel_class": set(),
     "checkpoints": {"configuration_fedd", "backbone_fedd"},
     "pipelines": MODEL_FAMILY,
-    "data": {"skin_tone"},
+    "data": {"skin_tone", "pixel_class", "image_processing_fedd"},  # one safe way to read a photo
     "training": MODEL_FAMILY | {"data"},
     "baselines": {"training", "data", "skin_tone"},
     "inference": MODEL_FAMILY | {"data", "skin_tone"},
     "evaluation": {"skin_tone"},
     "experiments": MODEL_FAMILY | {"training", "inference", "evaluation", "data", "baselines", "skin_tone"},
-    "figures": {"evaluation", "skin_tone"},
+    "figures": {"evaluation", "skin_tone", "pixel_class"},
     "hub": {"evaluation", "figures"},
     "__init__": MODEL_FAMILY | {"skin_tone"},
 }

@@ -203,11 +203,12 @@ def _replaced_content(folder: Path) -> Iterator[Path]:
 def _draw_quickstart(report: dict[str, Any], folder: Path) -> None:
     from fedd_hf.figures.by_tone import draw_by_tone
     from fedd_hf.figures.overlays import draw_overlays
+    from fedd_hf.pixel_class import PixelClass
 
     rows = report["segmentation"]["by_tone"] + report["malignancy"]["by_tone"]
     title = f"FEDD on painted photos, {3 * report['data']['train_per_tone']} labelled, by skin tone (95 % intervals)"
     draw_by_tone(rows, title).savefig(folder / "by_tone.png", dpi=100, metadata={"Software": None})
-    labels = dict(enumerate(("background", "lesion", "marker", "ruler", "skin")))
+    labels = {int(kind): kind.label for kind in PixelClass}
     names = sorted(file.name for file in (folder / "photos").iterdir())[:6]
     photos = [Image.open(folder / "photos" / name) for name in names]
     truths, maps = ([np.array(Image.open(folder / kind / name)) for name in names] for kind in ("masks", "maps"))

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
+from fedd_hf.pixel_class import PixelClass
 from fedd_hf.skin_tone import SkinTone
 
-# Source: hectorcarrion/FEDD, baseline notebooks.
-CLASS_COLOURS: dict[str, tuple[int, int, int]] = {
-    "background": (255, 255, 255),
-    "lesion": (255, 74, 70),
-    "marker": (238, 130, 238),
-    "ruler": (0, 111, 166),
-    "skin": (60, 179, 113),
-}
+CLASS_COLOURS: dict[str, tuple[int, int, int]] = {kind.label: kind.colour for kind in PixelClass}
 TONE_COLOURS = {
     "all": "#5B6770",
     SkinTone.I_II.label: "#EBC8A4",

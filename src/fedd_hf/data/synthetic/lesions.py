@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from .synthetic_textures import blend, detail_scale, smooth_noise, soft_step, valleys
+from .textures import blend, detail_scale, smooth_noise, soft_step, valleys
 
 # Lightness relative to the skin around, and shift of a* and b* on light skin.
 PIGMENTS = {

@@ -8,9 +8,11 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from .synthetic_textures import smooth_noise, unit_grid
+from fedd_hf.pixel_class import PixelClass
 
-BACKGROUND, LESION, MARKER, RULER, SKIN = range(5)
+from .textures import smooth_noise, unit_grid
+
+BACKGROUND, LESION, MARKER, RULER, SKIN = PixelClass
 
 MIN_SIZE = 32
 MIN_LESION_PIXELS = 9

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from .synthetic_textures import blend, detail_scale, draw_colour, smooth_noise
+from .textures import blend, detail_scale, draw_colour, smooth_noise
 
 FACES = {"white": (92.0, -0.5, 1.5), "cream": (87.0, 0.5, 11.0), "yellow": (82.0, 3.0, 38.0)}
 PRINT_COLOUR = np.array([16.0, 0.0, -4.0])

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import io
-
 import datasets
 import numpy as np
-from PIL import Image
 from scipy import ndimage
 
+from fedd_hf.data.masks import encode_png
+from fedd_hf.data.schema import make_dataset
 from fedd_hf.skin_tone import SkinTone
 
-from .synthetic_lesions import paint_lesion
-from .synthetic_masks import BACKGROUND, LESION, MARKER, RULER, SKIN, check_size, paint_mask
-from .synthetic_rulers import paint_ruler
-from .synthetic_textures import (
+from .lesions import paint_lesion
+from .masks import BACKGROUND, LESION, MARKER, RULER, SKIN, check_size, paint_mask
+from .rulers import paint_ruler
+from .textures import (
     HAIR_COLOUR,
     blend,
     draw_skin_colour,
@@ -27,7 +26,7 @@ from .synthetic_textures import (
     unit_grid,
 )
 
-__all__ = ["paint_dataset", "paint_mask", "paint_photo"]
+__all__ = ["paint_dataset", "paint_photo"]
 
 
 def paint_dataset(num_per_tone: int, seed: int, size: int = 256, malignant_fraction: float = 0.5) -> datasets.Dataset:
@@ -47,7 +46,7 @@ def paint_dataset(num_per_tone: int, seed: int, size: int = 256, malignant_fract
             Share of malignant lesions in [0, 1], the same within every skin tone.
 
     Returns:
-        `datasets.Dataset`: `image_id`, `image` (RGB), `mask` (mode L, class ids 0..4), `skin_tone`, `malignant`.
+        `datasets.Dataset` with the columns of [`~fedd_hf.data.schema.FEATURES`].
 
     Example:
         >>> dataset = paint_dataset(num_per_tone=1, seed=7, size=64)
@@ -61,8 +60,8 @@ def paint_dataset(num_per_tone: int, seed: int, size: int = 256, malignant_fract
     if not 0.0 <= malignant_fraction <= 1.0:
         raise ValueError(f"`malignant_fraction` must lie in [0, 1], got {malignant_fraction}.")
     check_size(size)
-    rows = [_paint_row(seed, index, size, malignant_fraction) for index in range(len(SkinTone) * num_per_tone)]
-    return datasets.Dataset.from_list(rows, features=_features())
+    rows = (_paint_row(seed, index, size, malignant_fraction) for index in range(len(SkinTone) * num_per_tone))
+    return make_dataset(rows, source="painted")
 
 
 def _paint_row(seed: int, index: int, size: int, malignant_fraction: float) -> dict:
@@ -72,34 +71,17 @@ def _paint_row(seed: int, index: int, size: int, malignant_fraction: float) -> d
     mask = paint_mask(rng, size, malignant=malignant)
     return {
         "image_id": f"painted-{seed:04d}-{index:06d}",
-        "image": _encode_png(paint_photo(mask, list(SkinTone)[tone_index], malignant, rng)),
-        "mask": _encode_png(mask),
+        "image": encode_png(paint_photo(mask, list(SkinTone)[tone_index], malignant, rng)),
+        "mask": encode_png(mask),
         "skin_tone": tone_index,
         "malignant": malignant,
+        "malignancy_policy": "painted",
     }
 
 
 def _num_malignant(num_photos: int, malignant_fraction: float) -> int:
     """Return how many of the first photos of a tone are malignant; rounding mends products such as 0.29 * 100."""
     return int(round(num_photos * malignant_fraction, 6))
-
-
-def _encode_png(pixels: np.ndarray) -> dict:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG")
-    return {"bytes": buffer.getvalue(), "path": None}
-
-
-def _features() -> datasets.Features:
-    return datasets.Features(
-        {
-            "image_id": datasets.Value("string"),
-            "image": datasets.Image(),
-            "mask": datasets.Image(),
-            "skin_tone": datasets.ClassLabel(names=[tone.label for tone in SkinTone]),
-            "malignant": datasets.Value("bool"),
-        }
-    )
 
 
 def paint_photo(mask: np.ndarray, tone: SkinTone, malignant: bool, rng: np.random.Generator) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, BinaryIO, TypedDict
 
 import numpy as np
 import torch
@@ -232,28 +232,35 @@ class FEDDImageProcessor(PilBackend):
         return kwargs
 
 
-def read_image(path: str | os.PathLike) -> Image.Image:
+def read_image(path: str | os.PathLike | BinaryIO, name: str | None = None) -> Image.Image:
     """Read a photo as upright RGB without its metadata; of several frames or pages, the first.
+
+    Args:
+        path (`str`, `os.PathLike` or binary file object):
+            The photo.
+        name (`str`, *optional*):
+            What errors call it; by default its path.
 
     Raises:
         FileNotFoundError: If there is no file at `path`.
         ValueError: If the file is not a JPEG, PNG, WEBP, BMP or TIFF image, is damaged, is smaller than 2 x 2 pixels
             or, as its header tells before anything is decoded, has more than `MAX_PIXELS`.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"There is no image file at {path}.")
+    name = name or str(path)
+    if isinstance(path, (str, os.PathLike)) and not Path(path).is_file():
+        raise FileNotFoundError(f"There is no image file at {name}.")
     try:
         with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"Image size ({image.height} x {image.width} pixels) exceeds {MAX_PIXELS:,} pixels.")
             return Image.fromarray(_upright_rgb(image))
     except UnidentifiedImageError as error:
-        raise ValueError(f"{path} is not an image that can be read; it must be {', '.join(FORMATS)}.") from error
+        raise ValueError(f"{name} is not an image that can be read; it must be {', '.join(FORMATS)}.") from error
     except Image.DecompressionBombError as error:
         size, _, _ = str(error).partition(" exceeds")
-        raise ValueError(f"Cannot read {path}: {size} exceeds {MAX_PIXELS:,} pixels.") from error
+        raise ValueError(f"Cannot read {name}: {size} exceeds {MAX_PIXELS:,} pixels.") from error
     except Exception as error:  # decoders raise a dozen kinds of error on damaged files
-        raise ValueError(f"Cannot read {path}: {str(error) or type(error).__name__}") from error
+        raise ValueError(f"Cannot read {name}: {str(error) or type(error).__name__}") from error
 
 
 def _upright_rgb(image: Image.Image) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -27,15 +28,23 @@ def read_class_mask(path: str | Path) -> np.ndarray:
         FileNotFoundError: If there is no file at `path`.
         ValueError: If the file is damaged, or holds something else than class ids.
     """
-    ids = _read_pixels(path)
+    return check_class_ids(_read_pixels(path), str(path))
+
+
+def check_class_ids(ids: np.ndarray, name: str) -> np.ndarray:
+    """Return a map of class ids as `uint8`.
+
+    Raises:
+        ValueError: If `ids` holds something else than the class ids 0..4 and 255; `name` says whose they are.
+    """
     if ids.dtype.kind not in "ui":
-        raise ValueError(f"{path} must hold class ids, which are integers, but holds {ids.dtype}.")
+        raise ValueError(f"{name} must hold class ids, which are integers, but holds {ids.dtype}.")
     if ids.ndim != 2:
-        raise ValueError(f"{path} must be of shape (height, width) with one class id per pixel, got {ids.shape}.")
+        raise ValueError(f"{name} must be of shape (height, width) with one class id per pixel, got {ids.shape}.")
     foreign = np.setdiff1d(ids, [*PixelClass, IGNORE_INDEX])
     if foreign.size:
         allowed = ", ".join(f"{kind:d} {kind.label}" for kind in PixelClass)
-        raise ValueError(f"{path} may hold the class ids {allowed} and 255, found also {foreign[:10].tolist()}.")
+        raise ValueError(f"{name} may hold the class ids {allowed} and 255, found also {foreign[:10].tolist()}.")
     return ids.astype(np.uint8)
 
 
@@ -77,3 +86,8 @@ def encode_png(pixels: np.ndarray | Image.Image) -> dict[str, Any]:
     image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
     image.save(buffer, format="PNG")
     return {"bytes": buffer.getvalue(), "path": None}
+
+
+def hash_mask(mask: np.ndarray) -> str:
+    """Return the SHA-256 of the class ids of a mask, one byte a pixel, row by row."""
+    return hashlib.sha256(np.ascontiguousarray(mask, dtype=np.uint8).tobytes()).hexdigest()

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from datasets import DatasetDict, SplitDict, SplitInfo
+from datasets import Dataset, DatasetDict, Image, SplitDict, SplitInfo
 from datasets.info import DatasetInfo, DatasetInfosDict
 from datasets.utils.metadata import MetadataConfigs
 from huggingface_hub import DatasetCardData
@@ -67,13 +67,14 @@ def _write_tables(folder: Path, configurations: Configurations) -> dict[str, str
     return checksums
 
 
-def _check_embedded(dataset: Any, name: str) -> None:
-    """`to_parquet` writes the path of an image that is not embedded, which would be of no use elsewhere."""
-    for column, feature in dataset.features.items():
-        if type(feature).__name__ == "Image":
-            paths = [cell["path"] for cell in dataset.data[column].to_pylist() if cell and cell["bytes"] is None]
-            if paths:
-                raise ValueError(f"Images must be embedded, but {name} has {column!r} as a path: {paths[0]}.")
+def _check_embedded(dataset: Dataset, name: str) -> None:
+    """Refuse images that are not embedded: `to_parquet` would write their paths, which are of no use elsewhere."""
+    columns = [column for column, feature in dataset.features.items() if isinstance(feature, Image)]
+    table = dataset.select_columns(columns).with_format("arrow")[:]
+    for column in columns:
+        paths = [cell["path"] for cell in table[column].to_pylist() if cell and cell["bytes"] is None]
+        if paths:
+            raise ValueError(f"Images must be embedded, but {name} has {column!r} as a path: {paths[0]}.")
 
 
 def _configurations_yaml(folder: Path, configurations: Configurations) -> str:
@@ -95,13 +96,13 @@ def _configurations_yaml(folder: Path, configurations: Configurations) -> str:
 
 def _dataset_info(folder: Path, name: str, splits: DatasetDict) -> DatasetInfo:
     rows = {
-        split: SplitInfo(name=split, num_bytes=dataset.data.nbytes, num_examples=len(dataset))
+        split: SplitInfo(name=split, num_bytes=dataset.with_format("arrow")[:].nbytes, num_examples=len(dataset))
         for split, dataset in splits.items()
     }
     return DatasetInfo(
         features=next(iter(splits.values())).features,
         splits=SplitDict(rows),
         download_size=sum((folder / name / f"{split}.parquet").stat().st_size for split in splits),
-        dataset_size=sum(dataset.data.nbytes for dataset in splits.values()),
+        dataset_size=sum(row.num_bytes for row in rows.values()),
         config_name=name,
     )

@@ -76,7 +76,7 @@ def count_photos(splits: dict[str, Dataset]) -> pd.DataFrame:
 
 def _count_split(name: str, dataset: Dataset) -> pd.DataFrame:
     malignant = pd.Series(dataset["malignant"], dtype="boolean")
-    has_mask = dataset.data["mask"].is_valid().to_pylist()
+    has_mask = dataset.select_columns("mask").with_format("arrow")[:]["mask"].is_valid().to_pylist()
     table = pd.DataFrame(
         {
             "skin_tone": [tone or "unknown" for tone in tone_labels(dataset)],

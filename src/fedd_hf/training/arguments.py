@@ -2,7 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadingArguments:
+    """Which backbone is read, and where; what is not given is the backbone's own default.
+
+    Args:
+        backbone (`str`): `embedded`, a folder or a repository id.
+        blocks (`list[int]`, *optional*): Decoder blocks, in the paper's numbering.
+        timesteps (`list[int]`, *optional*): Noise levels.
+        image_size (`int`, *optional*): Side of the square to which photos are brought, in pixels.
+    """
+
+    backbone: str = field(default="embedded", metadata={"help": "'embedded', a folder or a repository id"})
+    blocks: list[int] | None = field(default=None, metadata={"help": "decoder blocks, in the paper's numbering"})
+    timesteps: list[int] | None = field(default=None, metadata={"help": "noise levels"})
+    image_size: int | None = field(default=None, metadata={"help": "side of the square, in pixels"})
+
+    def given(self) -> dict[str, Any]:
+        """Return the fields of `FEDDConfig` that were given."""
+        fields = {"blocks": self.blocks, "timesteps": self.timesteps, "image_size": self.image_size}
+        return {name: value for name, value in fields.items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputArguments:
+    """Where a run leaves its result.
+
+    Args:
+        output_dir (`str`): Folder for the model, its image processor and `run.json`.
+    """
+
+    output_dir: str = field(metadata={"help": "folder for the model, its image processor and run.json"})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datasets
 import numpy as np
 from scipy import ndimage
+from tqdm.auto import tqdm
 
 from fedd_hf.data.masks import encode_png
 from fedd_hf.data.schema import make_dataset
@@ -60,7 +61,8 @@ def paint_dataset(num_per_tone: int, seed: int, size: int = 256, malignant_fract
     if not 0.0 <= malignant_fraction <= 1.0:
         raise ValueError(f"`malignant_fraction` must lie in [0, 1], got {malignant_fraction}.")
     check_size(size)
-    rows = (_paint_row(seed, index, size, malignant_fraction) for index in range(len(SkinTone) * num_per_tone))
+    indices = tqdm(range(len(SkinTone) * num_per_tone), desc="Painting", unit="photo", leave=False)
+    rows = (_paint_row(seed, index, size, malignant_fraction) for index in indices)
     return make_dataset(rows, source="painted")
 
 
@@ -111,7 +113,7 @@ def paint_photo(mask: np.ndarray, tone: SkinTone, malignant: bool, rng: np.rando
     skin = _soften_out_of_focus(rng, paint_skin(rng, mask.shape, colour), mask == LESION)
     lesion = paint_lesion(rng, skin, mask == LESION, colour, malignant, light_angle)
     hair = paint_hair(rng, mask.shape)
-    layers = {
+    layers: dict[int, np.ndarray] = {
         BACKGROUND: paint_cloth(rng, mask.shape),
         LESION: blend(lesion, HAIR_COLOUR, hair),
         MARKER: blend(paint_ink(rng, skin), HAIR_COLOUR, hair),

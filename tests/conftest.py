@@ -1,4 +1,4 @@
-"""What the tests share: tiny real backbones on disk, models built on them, and a fresh Python process. No network."""
+"""What the tests share: tiny real backbones, models on them, a painted double of DDI, a fresh process. No network."""
 
 import os
 
@@ -8,9 +8,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import copy
 import json
+import runpy
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,10 @@ import torch
 from diffusers import DDPMScheduler, UNet2DModel
 
 from fedd_hf import FEDDConfig, FEDDForImageClassification, FEDDForSegmentation
+from fedd_hf.data.ddi.metadata import METADATA_FILE
+from fedd_hf.data.synthetic.ddi import MASKS_FILE, paint_ddi
+
+DATA = Path(os.environ.get("FEDD_DATA", Path(__file__).parents[1] / ".." / "shared" / "data"))
 
 # Three levels, nine blocks, 16 pixels: the smallest network with every kind of up block of the paper's.
 TINY_UNET = {
@@ -107,6 +113,54 @@ def classifier(_tiny_models):
 def pixel_values():
     """Two images as the processor would return them."""
     return torch.rand((2, 3, 16, 16), generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+@pytest.fixture(scope="session")
+def released_zip():
+    """The masks that the authors of FEDD released."""
+    path = DATA / "sddi_ddi_labels.zip"
+    if not path.is_file():
+        pytest.skip(f"The released masks are not at {path}; set FEDD_DATA to the folder that holds them.")
+    return path
+
+
+@pytest.fixture(scope="session")
+def painted_ddi(tmp_path_factory):
+    """The painted double of DDI: photos, metadata, masks. Tests that change it take `ddi_copy`."""
+    folder = tmp_path_factory.mktemp("painted") / "ddi"
+    paint_ddi(folder, photo_size=48)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def ddi_seg(painted_ddi, tmp_path_factory):
+    """ddi-seg as the script builds it from the double, with metadata and with facts about the photos."""
+    folder = tmp_path_factory.mktemp("built") / "ddi-seg"
+    main = runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "build_ddi_seg.py"))["main"]
+    masks, metadata = painted_ddi / MASKS_FILE, painted_ddi / METADATA_FILE
+    options = ["--masks", masks, "--metadata", metadata, "--photos", painted_ddi, "--output-dir", folder]
+    main([str(option) for option in options])
+    return folder
+
+
+@pytest.fixture
+def ddi_copy(painted_ddi, tmp_path):
+    """A copy of the double that a test may damage. Its files are links: unlink one before writing it anew."""
+    return Path(shutil.copytree(painted_ddi, tmp_path / "ddi", copy_function=os.link))
+
+
+@pytest.fixture(scope="session")
+def release_folder(painted_ddi, tmp_path_factory):
+    """The painted masks as a folder in the layout of the release."""
+    folder = tmp_path_factory.mktemp("release")
+    zipfile.ZipFile(painted_ddi / MASKS_FILE).extractall(folder)
+    return folder / "ddi_labels"
+
+
+@pytest.fixture
+def release_copy(release_folder, tmp_path):
+    """A copy of it that a test may damage. Its files are links: unlink one before writing it anew."""
+    return Path(shutil.copytree(release_folder, tmp_path / "ddi_labels", copy_function=os.link))
 
 
 @pytest.fixture(scope="session")

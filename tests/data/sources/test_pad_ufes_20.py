@@ -1,6 +1,3 @@
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -8,38 +5,51 @@ from PIL import Image
 from fedd_hf.data.schema import FEATURES, tone_labels
 from fedd_hf.data.sources import load_pad_ufes_20
 
-DATA = Path(os.environ.get("FEDD_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
-
 TABLE = """\
-image,mask,malignant,fitzpatrick,split
-images/a.jpg,masks/a.png,1,1.0,train
-images/b.jpg,masks/b.png,0,,train
-images/c.jpg,,1,3.0,train
-images/d.jpg,masks/d.png,0,4.0,validation
-images/e.jpg,masks/e.png,1,6.0,test
+image,mask,label,malignant,fitzpatrick,patient_id,split
+images/a.jpg,masks/a.png,BCC,1,1.0,PAT_1,train
+images/b.jpg,masks/b.png,NEV,0,,PAT_2,train
+images/c.jpg,,MEL,1,3.0,PAT_2,train
+images/d.jpg,masks/d.png,SEK,0,4.0,PAT_3,validation
+images/e.jpg,masks/e.png,SCC,1,6.0,PAT_4,test
 """
 
 
 @pytest.fixture
-def root(tmp_path):
-    """A folder of the layout of PAD-UFES-20: oblong photos whose upper third is lesion in a 1-bit mask."""
+def root(tmp_path, save_photo, save_lesion):
+    """A folder of the layout of PAD-UFES-20, in which photo c has no mask."""
     (tmp_path / "metadata.csv").write_text(TABLE)
-    for folder in ("images", "masks"):
-        (tmp_path / folder).mkdir()
-    for shade, name in enumerate("abcde"):
-        Image.new("RGB", (12, 9), (200, 150, 40 * shade)).save(tmp_path / "images" / f"{name}.jpg")
-        lesion = np.zeros((9, 12), dtype=bool)
-        lesion[:3] = True
-        Image.fromarray(lesion).save(tmp_path / "masks" / f"{name}.png")
+    for name in "abcde":
+        save_photo(tmp_path / "images" / f"{name}.jpg")
+        save_lesion(tmp_path / "masks" / f"{name}.png")
     return tmp_path
 
 
-def test_rows_with_a_mask_are_loaded_in_the_one_row_format(root):
+@pytest.fixture(scope="module")
+def real_photos(real_data):
+    return load_pad_ufes_20(real_data("pad_ufes_20"))
+
+
+def test_every_photo_is_loaded_in_the_one_row_format(root):
     dataset = load_pad_ufes_20(root)
 
     assert dataset.features == FEATURES
-    assert dataset["image_id"] == ["a", "b", "d", "e"]
-    assert dataset["malignant"] == [True, False, False, True]
+    assert dataset["image_id"] == ["a", "b", "c", "d", "e"]
+    assert set(dataset["source"]) == {"pad-ufes-20"}
+
+
+def test_a_photo_without_a_mask_is_kept(root):
+    assert [row["mask"] is None for row in load_pad_ufes_20(root)] == [False, False, True, False, False]
+
+
+def test_labels_groups_and_splits_are_the_recorded_ones(root):
+    dataset = load_pad_ufes_20(root)
+
+    assert dataset["malignant"] == [True, False, True, False, True]
+    assert dataset["disease"] == ["BCC", "NEV", "MEL", "SEK", "SCC"]
+    assert dataset["group_id"] == ["PAT_1", "PAT_2", "PAT_2", "PAT_3", "PAT_4"]
+    assert dataset["split"] == ["train", "train", "train", "validation", "test"]
+    assert set(dataset["malignancy_policy"]) == {"recorded"}
 
 
 def test_masks_become_lesion_and_skin_at_the_size_of_their_photo(root):
@@ -53,66 +63,115 @@ def test_masks_become_lesion_and_skin_at_the_size_of_their_photo(root):
 
 
 def test_photos_are_those_of_the_table(root):
-    dataset = load_pad_ufes_20(root)
-
-    for row in dataset:
+    for row in load_pad_ufes_20(root):
         assert np.array_equal(np.asarray(row["image"]), np.asarray(Image.open(root / f"images/{row['image_id']}.jpg")))
 
 
+def test_photos_are_kept_as_paths_and_masks_as_bytes(root):
+    table = load_pad_ufes_20(root).data
+
+    assert table["image"][0].as_py() == {"bytes": None, "path": str(root / "images" / "a.jpg")}
+    assert table["mask"][0].as_py()["bytes"].startswith(b"\x89PNG")
+
+
 def test_the_tone_is_the_group_of_the_fitzpatrick_type_and_null_where_none_is_recorded(root):
-    assert tone_labels(load_pad_ufes_20(root)) == ["I-II", None, "III-IV", "V-VI"]
+    assert tone_labels(load_pad_ufes_20(root)) == ["I-II", None, "III-IV", "III-IV", "V-VI"]
 
 
 def test_a_table_in_which_every_photo_has_a_tone_is_read(root):
-    (root / "metadata.csv").write_text(TABLE.replace(",,train", ",2,train"))
+    (root / "metadata.csv").write_text(TABLE.replace("NEV,0,,", "NEV,0,2,"))
 
-    assert tone_labels(load_pad_ufes_20(root)) == ["I-II", "I-II", "III-IV", "V-VI"]
+    assert tone_labels(load_pad_ufes_20(root)) == ["I-II", "I-II", "III-IV", "III-IV", "V-VI"]
 
 
 def test_a_table_in_which_no_photo_has_a_tone_is_read(root):
-    lines = [",".join([*line.split(",")[:3], "", line.split(",")[4]]) for line in TABLE.splitlines()[1:]]
-    (root / "metadata.csv").write_text("\n".join([TABLE.splitlines()[0], *lines]))
+    header, *lines = TABLE.splitlines()
+    cells = [line.split(",") for line in lines]
+    (root / "metadata.csv").write_text("\n".join([header, *(",".join([*row[:4], "", *row[5:]]) for row in cells)]))
 
-    assert tone_labels(load_pad_ufes_20(root)) == [None] * 4
-
-
-@pytest.mark.parametrize(
-    ("split", "image_ids"), [("train", ["a", "b"]), ("validation", ["d"]), ("test", ["e"])], ids=str
-)
-def test_a_split_is_loaded_alone(root, split, image_ids):
-    assert load_pad_ufes_20(root, split)["image_id"] == image_ids
-
-
-def test_an_unknown_split_is_refused(root):
-    with pytest.raises(ValueError, match=r"`split` must be one of .*train.*, got 'dev'"):
-        load_pad_ufes_20(root, "dev")
-
-
-def test_a_missing_folder_is_refused_by_name(tmp_path):
-    with pytest.raises(FileNotFoundError, match="nowhere/metadata.csv does not exist"):
-        load_pad_ufes_20(tmp_path / "nowhere")
-
-
-def test_a_missing_mask_file_is_refused_by_name(root):
-    (root / "masks" / "d.png").unlink()
-
-    with pytest.raises(FileNotFoundError, match=r"masks/d\.png"):
-        load_pad_ufes_20(root)
+    assert tone_labels(load_pad_ufes_20(root)) == [None] * 5
 
 
 def test_a_folder_may_be_given_as_a_string(root):
-    assert len(load_pad_ufes_20(str(root))) == 4
+    assert len(load_pad_ufes_20(str(root))) == 5
 
 
-@pytest.mark.parametrize(("split", "count"), [("train", 494), ("validation", 80), ("test", 277)])
-def test_the_real_photos_with_a_mask_are_all_found(split, count):
-    folder = DATA / "pad_ufes_20"
-    if not folder.is_dir():
-        pytest.skip(f"The real photos are not in {folder}; set FEDD_DATA to the folder that holds pad_ufes_20.")
+def test_everything_that_is_wrong_is_told_at_once(root, save_lesion):
+    (root / "images" / "a.jpg").unlink()
+    (root / "images" / "b.jpg").write_text("no photo")
+    (root / "masks" / "b.png").unlink()
+    save_lesion(root / "masks" / "d.png", size=(9, 12))
+    (root / "metadata.csv").write_text(TABLE.replace("SCC,1,6.0,PAT_4,test", "SCC,2,7,PAT_4,dev"))
 
-    dataset = load_pad_ufes_20(folder, split)
+    with pytest.raises(ValueError, match="pad-ufes-20 in .* cannot be loaded") as caught:
+        load_pad_ufes_20(root)
 
-    assert len(dataset) == count
-    row = dataset[0]
+    table = root / "metadata.csv"
+    assert str(caught.value).split("\n- ")[1:] == [
+        f"There is no image file at {root}/images/a.jpg.",
+        f"{root}/images/b.jpg is not an image that can be read; it must be JPEG, PNG, WEBP, BMP, TIFF.",
+        f"There is no mask file at {root}/masks/b.png.",
+        f"{root}/masks/d.png must be of the size of its upright photo, 9 x 12 (height x width), but is 12 x 9.",
+        f"{table}, line 6: `fitzpatrick` must be one of 1, 2, 3, 4, 5, 6, I, II, III, IV, V, VI, or empty; got '7'.",
+        f"{table}, line 6: `malignant` must be one of 0, 1, false, true, benign, malignant, or empty; got '2'.",
+        f"{table}, line 6: `split` must be one of train, validation, val, test, or empty; got 'dev'.",
+    ]
+
+
+def test_a_missing_folder_is_refused_by_name(tmp_path):
+    with pytest.raises(FileNotFoundError, match="There is no folder .*nowhere"):
+        load_pad_ufes_20(tmp_path / "nowhere")
+
+
+def test_a_folder_without_a_table_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"There is no table at .*metadata\.csv"):
+        load_pad_ufes_20(tmp_path)
+
+
+def test_a_table_without_a_needed_column_is_refused(root):
+    (root / "metadata.csv").write_text(TABLE.replace("patient_id", "patient"))
+
+    with pytest.raises(
+        ValueError, match=r"metadata\.csv lacks the columns \['patient_id'\]; it has \['image', 'mask'"
+    ):
+        load_pad_ufes_20(root)
+
+
+def test_a_photo_that_is_listed_twice_is_refused(root):
+    (root / "metadata.csv").write_text(TABLE + "images/a.jpg,,NEV,0,,PAT_9,train\n")
+
+    with pytest.raises(ValueError, match=r"metadata\.csv, line 7: 'images/a\.jpg' occurs again\.$"):
+        load_pad_ufes_20(root)
+
+
+def test_the_real_photos_are_all_found_and_those_with_a_mask_counted(real_photos):
+    has_mask = real_photos.data["mask"].is_valid().to_pylist()
+
+    assert len(real_photos) == 878
+    assert sum(has_mask) == 851
+    photos = {split: real_photos["split"].count(split) for split in ("train", "validation", "test")}
+    assert photos == {"train": 513, "validation": 81, "test": 284}
+
+
+def test_the_real_photos_have_the_tones_that_were_recorded(real_photos):
+    tones = tone_labels(real_photos)
+
+    assert {tone: tones.count(tone) for tone in ("I-II", "III-IV", "V-VI", None)} == {
+        "I-II": 370,
+        "III-IV": 167,
+        "V-VI": 4,
+        None: 337,
+    }
+
+
+def test_no_real_patient_is_in_two_splits(real_photos):
+    pairs = set(zip(real_photos["group_id"], real_photos["split"], strict=True))
+
+    assert len(pairs) == len({group_id for group_id, _ in pairs}) == 648
+
+
+def test_a_real_mask_holds_lesion_and_skin_at_the_size_of_its_photo(real_photos):
+    row = real_photos[0]
+
     assert row["mask"].size == row["image"].size
-    assert set(np.unique(np.asarray(row["mask"])).tolist()) <= {1, 4}
+    assert set(np.unique(np.asarray(row["mask"])).tolist()) == {1, 4}

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
+from fedd_hf.data.schema import FEATURES
 from fedd_hf.data.synthetic import paint_dataset, paint_mask, paint_photo
 from fedd_hf.skin_tone import SkinTone
 
@@ -68,7 +69,7 @@ def test_seeds_have_no_photo_or_id_in_common(dataset):
 
 
 def test_rows_have_the_documented_columns_and_ids(dataset):
-    assert dataset.column_names == ["image_id", "image", "mask", "skin_tone", "malignant"]
+    assert dataset.features == FEATURES
     assert dataset.features["skin_tone"].names == ["I-II", "III-IV", "V-VI"]
     assert dataset[1]["image_id"] == "painted-0007-000001"
     assert len(set(dataset["image_id"])) == len(dataset) == 24

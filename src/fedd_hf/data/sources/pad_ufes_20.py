@@ -5,17 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from datasets import Dataset
-from tqdm.auto import tqdm
 
-from fedd_hf.data.masks import encode_png, read_lesion_mask
-from fedd_hf.data.schema import make_dataset
-from fedd_hf.skin_tone import SkinTone
+from .collection import Photo, attempt, collection_folder, listed_photo, make_collection, make_rows, photo_and_lesion
+from .tables import FITZPATRICK, MALIGNANT, SPLITS, read_rows
 
-from .tables import read_table
-
-COLUMNS = ("image", "mask", "label", "malignant", "fitzpatrick", "patient_id", "split")
+LAYOUTS = {"image": ("mask", "label", "malignant", "fitzpatrick", "patient_id", "split")}
 
 
 def load_pad_ufes_20(root: str | Path) -> Dataset:
@@ -32,25 +27,23 @@ def load_pad_ufes_20(root: str | Path) -> Dataset:
         null where it is empty. Photos of a patient are one group.
 
     Raises:
-        FileNotFoundError: If there is no `metadata.csv`, or a file that it names is missing.
-        ValueError: If a column is missing or a mask is no black and white image.
+        FileNotFoundError: If there is no folder `root` or no `metadata.csv` in it.
+        ValueError: If `metadata.csv` lacks a column, or files or cells are not usable; all of them are listed.
     """
-    root = Path(root)
-    table = read_table(root / "metadata.csv", COLUMNS)
-    rows = tqdm(table.to_dict("records"), desc="PAD-UFES-20", unit="photo", leave=False)
-    return make_dataset((_row(root, row) for row in rows), source="pad-ufes-20")
+    root = collection_folder(root)
+    problems: list[str] = []
+    photos = [listed_photo(root, row) for row in read_rows(root / "metadata.csv", LAYOUTS, problems)]
+    rows = make_rows(_row, photos, problems, "PAD-UFES-20")
+    return make_collection(rows, problems, root, source="pad-ufes-20")
 
 
-def _row(root: Path, row: dict[str, Any]) -> dict[str, Any]:
-    tone = None if pd.isna(row["fitzpatrick"]) else SkinTone.from_fitzpatrick(int(row["fitzpatrick"])).label
-    return {
-        "image_id": Path(row["image"]).stem,
-        "image": str(root / row["image"]),
-        "mask": None if pd.isna(row["mask"]) else encode_png(read_lesion_mask(root / row["mask"])),
-        "skin_tone": tone,
-        "malignant": bool(row["malignant"]),
+def _row(photo: Photo, problems: list[str]) -> dict[str, Any]:
+    row = photo.row
+    return photo_and_lesion(photo, problems) | {
+        "skin_tone": attempt(problems, row.meaning, "fitzpatrick", FITZPATRICK),
+        "malignant": attempt(problems, row.meaning, "malignant", MALIGNANT),
         "malignancy_policy": "recorded",
-        "disease": row["label"],
-        "group_id": row["patient_id"],
-        "split": row["split"],
+        "disease": row.first("label"),
+        "group_id": row.first("patient_id"),
+        "split": attempt(problems, row.meaning, "split", SPLITS),
     }

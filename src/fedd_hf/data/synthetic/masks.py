@@ -21,6 +21,7 @@ STROKE_OVERSAMPLING = 4
 # Chosen to meet the released masks of DDI: background covers 10.8 %, lesion 1.5 % (median 0.61 %, at most 31 %),
 # marker 0.44 %, ruler 9.2 %; 22 masks of 30 show a ruler and 21 a marker.
 BACKGROUND_RATE, RULER_RATE, MARKER_RATE = 0.61, 0.735, 0.70
+PEN_WIDTHS = (0.008, 0.015)
 LESION_MEDIAN_AREA, LESION_LOG_SPREAD, LESION_MAX_AREA = 0.0061, 1.34, 0.31
 MALIGNANT_LOG_SHIFT = 0.15
 
@@ -48,14 +49,33 @@ def paint_mask(rng: np.random.Generator, size: int = 256, *, malignant: bool = F
         always there and never touches the border.
     """
     check_size(size)
-    lesion = _lesion_region(rng, size, malignant)
-    mask = np.full((size, size), SKIN, dtype=np.uint8)
+    return paint_surroundings(rng, _lesion_region(rng, size, malignant))
+
+
+def paint_surroundings(
+    rng: np.random.Generator, lesion: np.ndarray, pen_widths: tuple[float, float] = PEN_WIDTHS
+) -> np.ndarray:
+    """Paint a segmentation map around a lesion: skin and, as often as in DDI, background, a ruler and a marker.
+
+    Args:
+        rng (`np.random.Generator`):
+            Source of every choice.
+        lesion (`np.ndarray` of shape `(size, size)`, `bool`):
+            At least one pixel must be true. The lesion may touch the border; nothing covers it, and where it leaves
+            no room for a ruler there is none, or what of it still fits.
+        pen_widths (`tuple[float, float]`, *optional*):
+            Least and greatest width of a pen stroke, in sides of the picture: broader for photos taken from nearer.
+
+    Returns:
+        `np.ndarray` of shape `(size, size)`, `uint8`: 0 background, 1 lesion, 2 marker, 3 ruler, 4 skin.
+    """
+    mask = np.full(lesion.shape, SKIN, dtype=np.uint8)
     if rng.random() < BACKGROUND_RATE:
         mask[_background_region(rng, lesion)] = BACKGROUND
     if rng.random() < RULER_RATE:
         mask[_ruler_region(rng, lesion)] = RULER
     if rng.random() < MARKER_RATE:
-        mask[_marker_region(rng, lesion) & (mask == SKIN)] = MARKER
+        mask[_marker_region(rng, lesion, pen_widths) & (mask == SKIN)] = MARKER
     mask[lesion] = LESION
     return mask
 
@@ -147,7 +167,7 @@ def _rotate(y: np.ndarray, x: np.ndarray, angle: float) -> tuple[np.ndarray, np.
 Motif = Callable[[np.random.Generator, float], list[np.ndarray]]
 
 
-def _marker_region(rng: np.random.Generator, lesion: np.ndarray) -> np.ndarray:
+def _marker_region(rng: np.random.Generator, lesion: np.ndarray, pen_widths: tuple[float, float]) -> np.ndarray:
     """Return the strokes of a surgical pen around the lesion, never on it."""
     size = lesion.shape[0]
     y, x = unit_grid(lesion.shape)
@@ -155,7 +175,7 @@ def _marker_region(rng: np.random.Generator, lesion: np.ndarray) -> np.ndarray:
     reach = np.hypot(x[lesion] - centre[0], y[lesion] - centre[1]).max() + rng.uniform(0.03, 0.07)
     motifs = MARKINGS[rng.choice(len(MARKINGS), p=MARKING_RATES)]
     strokes = [centre + stroke for motif in motifs for stroke in motif(rng, reach)]
-    width = max(rng.uniform(0.008, 0.015), 1.2 / size)
+    width = max(rng.uniform(*pen_widths), 1.2 / size)
     return _draw_strokes(strokes, width, size) & ~ndimage.binary_dilation(lesion)
 
 

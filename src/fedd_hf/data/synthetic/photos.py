@@ -19,6 +19,7 @@ from .textures import (
     blend,
     draw_skin_colour,
     lab_to_linear_rgb,
+    linear_rgb_to_srgb,
     paint_cloth,
     paint_hair,
     paint_ink,
@@ -170,5 +171,4 @@ def _expose(rng: np.random.Generator, linear_rgb: np.ndarray) -> np.ndarray:
     exposed = np.clip(linear_rgb * gains, 0.0, None)
     noise = rng.standard_normal(exposed.shape) * np.sqrt(1e-5 + rng.uniform(1e-4, 6e-4) * exposed)
     exposed = np.clip(exposed + ndimage.gaussian_filter(noise, (0.5, 0.5, 0.0)), 0.0, 1.0)
-    srgb = np.where(exposed <= 0.0031308, 12.92 * exposed, 1.055 * exposed ** (1 / 2.4) - 0.055)
-    return np.round(255.0 * srgb).astype(np.uint8)
+    return linear_rgb_to_srgb(exposed)

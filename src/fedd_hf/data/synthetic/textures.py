@@ -29,6 +29,10 @@ CLOTHS = {
 
 HAIR_OVERSAMPLING = 4
 
+# Source: IEC 61966-2-1.
+WHITE_XYZ = np.array([0.95047, 1.0, 1.08883])
+XYZ_TO_RGB = np.array([[3.2406, -1.5372, -0.4986], [-0.9689, 1.8758, 0.0415], [0.0557, -0.2040, 1.0570]])
+
 
 def unit_grid(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Return y and x of each pixel's centre, 0 at the picture's centre, 1 being its shorter side."""
@@ -78,9 +82,29 @@ def lab_to_linear_rgb(lab: np.ndarray) -> np.ndarray:
     """Convert CIELAB (D65) of shape `(height, width, 3)` to linear sRGB, about [0, 1]. Source: IEC 61966-2-1."""
     fy = (lab[..., 0] + 16.0) / 116.0
     f = np.stack([fy + lab[..., 1] / 500.0, fy, fy - lab[..., 2] / 200.0], axis=-1)
-    xyz = np.where(f > 6 / 29, f**3, 3 * (6 / 29) ** 2 * (f - 4 / 29)) * [0.95047, 1.0, 1.08883]
-    to_rgb = [[3.2406, -1.5372, -0.4986], [-0.9689, 1.8758, 0.0415], [0.0557, -0.2040, 1.0570]]
-    return xyz @ np.transpose(to_rgb)
+    xyz = np.where(f > 6 / 29, f**3, 3 * (6 / 29) ** 2 * (f - 4 / 29)) * WHITE_XYZ
+    return xyz @ np.transpose(XYZ_TO_RGB)
+
+
+def linear_rgb_to_lab(linear_rgb: np.ndarray) -> np.ndarray:
+    """Convert linear sRGB of shape `(height, width, 3)` to CIELAB (D65): the inverse of [`lab_to_linear_rgb`]."""
+    xyz = linear_rgb @ np.linalg.inv(np.transpose(XYZ_TO_RGB)) / WHITE_XYZ
+    f = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
+    x, y, z = np.moveaxis(f, -1, 0)
+    return np.stack([116.0 * y - 16.0, 500.0 * (x - y), 200.0 * (y - z)], axis=-1)
+
+
+def srgb_to_linear_rgb(srgb: np.ndarray) -> np.ndarray:
+    """Convert 8-bit sRGB to linear sRGB in [0, 1]. Source: IEC 61966-2-1."""
+    encoded = srgb / 255.0
+    return np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
+
+
+def linear_rgb_to_srgb(linear_rgb: np.ndarray) -> np.ndarray:
+    """Convert linear sRGB to 8-bit sRGB; what is darker than black or brighter than white is cut off."""
+    linear_rgb = np.clip(linear_rgb, 0.0, 1.0)
+    encoded = np.where(linear_rgb <= 0.0031308, 12.92 * linear_rgb, 1.055 * linear_rgb ** (1 / 2.4) - 0.055)
+    return np.round(255.0 * encoded).astype(np.uint8)
 
 
 def draw_colour(rng: np.random.Generator, table: dict[str, tuple[float, float, float]], spread: float) -> np.ndarray:

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from dataset_card_rules import check_dataset_card
 from datasets import get_dataset_config_names, load_dataset
+from datasets.exceptions import DatasetGenerationError
 from PIL import Image
 
 from fedd_hf.data.ddi.metadata import METADATA_FILE
@@ -439,8 +440,23 @@ def test_photos_need_metadata(main, painted_ddi, paths, capsys):
 
 def test_a_half_copied_repository_is_not_opened(ddi_seg, tmp_path):
     copy = Path(shutil.copytree(ddi_seg, tmp_path / "half"))
-    whole = (copy / "segmentation" / "train.parquet").read_bytes()
-    (copy / "segmentation" / "train.parquet").write_bytes(whole[: len(whole) // 2])
+    (table,) = (copy / "segmentation").glob("train-*.parquet")
+    table.write_bytes(table.read_bytes()[:1000])
 
-    with pytest.raises(Exception, match="(?i)parquet|dataset"):
-        load_dataset(str(copy), split="train")
+    with pytest.raises(DatasetGenerationError):
+        load_dataset(str(copy), split="train", cache_dir=str(tmp_path / "cache"))
+
+
+def test_a_folder_that_was_built_anew_is_not_read_from_the_cache(main, paths, tmp_path):
+    """`datasets` caches local folders by what their README says, whatever the tables hold."""
+    run(main, paths)
+    before = load_dataset(str(paths["--output-dir"]), "classification", split="large_test")
+    shutil.rmtree(paths["--output-dir"])
+    line = next(line for line in paths["--metadata"].read_text().splitlines() if "epidermal-cyst" in line)
+    swapped = {line.split(",")[2].removesuffix(".png"): lambda line: line.replace("epidermal-cyst", "cyst-epidermal")}
+
+    run(main, paths | {"--metadata": edit(paths["--metadata"], tmp_path / "edited.csv", swapped)})
+
+    after = load_dataset(str(paths["--output-dir"]), "classification")
+    assert sum("cyst-epidermal" in list(rows["disease"]) for rows in after.values()) == 1
+    assert "cyst-epidermal" not in before["disease"]

@@ -15,8 +15,11 @@ from datasets.utils.metadata import MetadataConfigs
 from huggingface_hub import DatasetCardData
 from tqdm.auto import tqdm
 
+from .schema import refuse
+
 MANIFEST = "manifest.json"
 Configurations = dict[str, DatasetDict]
+Files = dict[str, dict[str, str]]  # configuration -> split -> path in the repository
 
 
 def write_repository(
@@ -31,7 +34,7 @@ def write_repository(
 
     Args:
         output_dir (`str` or `Path`):
-            New or empty folder. It gets `<configuration>/<split>.parquet`, `README.md` and `manifest.json`.
+            New or empty folder. It gets a Parquet file of each split, `README.md` and `manifest.json`.
         configurations (`dict[str, datasets.DatasetDict]`):
             Splits of each configuration, whose images are embedded as bytes; the first one is the default.
         render_card (`Callable[[str], str]`):
@@ -49,22 +52,51 @@ def write_repository(
     output_dir.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{output_dir.name}-", dir=output_dir.parent) as temporary:
         folder = Path(temporary) / "repository"
-        checksums = _write_tables(folder, configurations)
-        (folder / "README.md").write_text(render_card(_configurations_yaml(folder, configurations)))
+        files = _write_tables(folder, configurations)
+        checksums = {path: hash_file(folder / path) for paths in files.values() for path in paths.values()}
+        (folder / "README.md").write_text(render_card(_configurations_yaml(folder, configurations, files)))
         (folder / MANIFEST).write_text(json.dumps({"files": checksums, **facts}, indent=1, sort_keys=True) + "\n")
         folder.rename(output_dir)
 
 
-def _write_tables(folder: Path, configurations: Configurations) -> dict[str, str]:
-    checksums = {}
+def read_manifest(folder: str | Path) -> dict[str, Any]:
+    """Return what the manifest of a repository on disk says, after checking its files.
+
+    Raises:
+        FileNotFoundError: If there is no manifest.
+        ValueError: If it is damaged, or files that it names are missing or have another checksum.
+    """
+    manifest = json.loads((Path(folder) / MANIFEST).read_text())
+    if not isinstance(manifest, dict) or "files" not in manifest:
+        raise ValueError(f"{Path(folder) / MANIFEST} names no files.")
+    problems = []
+    for path, checksum in manifest["files"].items():
+        if not (Path(folder) / path).is_file():
+            problems.append(f"missing: {path}")
+        elif hash_file(Path(folder) / path) != checksum:
+            problems.append(f"changed or half-written: {path}")
+    refuse(f"{folder} is not whole", problems)
+    return manifest
+
+
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write_tables(folder: Path, configurations: Configurations) -> Files:
+    """Write each split to a file with its hash in the name: `datasets` caches a local folder by the names in it."""
+    files: Files = {name: {} for name in configurations}
     tables = [(name, split) for name, splits in configurations.items() for split in splits]
     for name, split in tqdm(tables, desc="Writing Parquet", unit="table", leave=False):
-        path = folder / name / f"{split}.parquet"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = folder / name / f"{split}.parquet"
+        partial.parent.mkdir(parents=True, exist_ok=True)
         _check_embedded(configurations[name][split], f"{name}/{split}")
-        configurations[name][split].to_parquet(path)
-        checksums[f"{name}/{split}.parquet"] = hashlib.sha256(path.read_bytes()).hexdigest()
-    return checksums
+        configurations[name][split].to_parquet(partial)
+        files[name][split] = f"{name}/{split}-00000-of-00001-{hash_file(partial)[:16]}.parquet"
+        partial.rename(folder / files[name][split])
+    return files
 
 
 def _check_embedded(dataset: Dataset, name: str) -> None:
@@ -77,24 +109,24 @@ def _check_embedded(dataset: Dataset, name: str) -> None:
             raise ValueError(f"Images must be embedded, but {name} has {column!r} as a path: {paths[0]}.")
 
 
-def _configurations_yaml(folder: Path, configurations: Configurations) -> str:
+def _configurations_yaml(folder: Path, configurations: Configurations, files: Files) -> str:
     """Return `configs` and `dataset_info` as `datasets` itself writes them."""
     default = next(iter(configurations))
     metadata = DatasetCardData()
-    infos = {name: _dataset_info(folder, name, splits) for name, splits in configurations.items()}
+    infos = {name: _dataset_info(folder, name, splits, files[name]) for name, splits in configurations.items()}
     DatasetInfosDict(infos).to_dataset_card_data(metadata)
-    files = {
+    configs = {
         name: {
-            "data_files": [{"split": split, "path": f"{name}/{split}.parquet"} for split in splits],
+            "data_files": [{"split": split, "path": path} for split, path in paths.items()],
             **({"default": True} if name == default else {}),
         }
-        for name, splits in configurations.items()
+        for name, paths in files.items()
     }
-    MetadataConfigs(files).to_dataset_card_data(metadata)
+    MetadataConfigs(configs).to_dataset_card_data(metadata)
     return metadata.to_yaml()
 
 
-def _dataset_info(folder: Path, name: str, splits: DatasetDict) -> DatasetInfo:
+def _dataset_info(folder: Path, name: str, splits: DatasetDict, paths: dict[str, str]) -> DatasetInfo:
     rows = {
         split: SplitInfo(name=split, num_bytes=dataset.with_format("arrow")[:].nbytes, num_examples=len(dataset))
         for split, dataset in splits.items()
@@ -102,7 +134,7 @@ def _dataset_info(folder: Path, name: str, splits: DatasetDict) -> DatasetInfo:
     return DatasetInfo(
         features=next(iter(splits.values())).features,
         splits=SplitDict(rows),
-        download_size=sum((folder / name / f"{split}.parquet").stat().st_size for split in splits),
+        download_size=sum((folder / path).stat().st_size for path in paths.values()),
         dataset_size=sum(row.num_bytes for row in rows.values()),
         config_name=name,
     )

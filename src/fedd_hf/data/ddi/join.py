@@ -14,7 +14,7 @@ from huggingface_hub import hf_hub_download
 from PIL import Image, ImageOps
 
 from fedd_hf.data.masks import encode_png, hash_mask
-from fedd_hf.data.repository import MANIFEST
+from fedd_hf.data.repository import MANIFEST, read_manifest
 from fedd_hf.data.schema import make_dataset, refuse
 from fedd_hf.data.splits import draw_nested, keep_photos, select_skin_tones, split_photos
 from fedd_hf.skin_tone import SkinTone
@@ -82,6 +82,7 @@ def load_ddi(
         >>> ddi = load_ddi("path/to/ddi", masks="path/to/ddi-seg", label_fraction=0.05)  # doctest: +SKIP
     """
     percent = _check_arguments(task, geometry, label_fraction)
+    tones = _skin_tones(skin_tone)
     metadata = read_ddi_metadata(Path(root) / METADATA_FILE)
     released, manifest = _open_masks(masks, revision)
     check_metadata(metadata)
@@ -94,8 +95,7 @@ def load_ddi(
     splits = split_photos(make_dataset(_rows(rows, released, photos), source="ddi"), allow_leakage=allow_leakage)
     if percent is not None:
         splits["train"] = keep_photos(splits["train"], _labelled_ids(rows, task, percent, seed))
-    if skin_tone is not None:
-        tones = [skin_tone] if isinstance(skin_tone, (str, SkinTone)) else list(skin_tone)
+    if tones is not None:
         splits = DatasetDict({name: select_skin_tones(dataset, tones) for name, dataset in splits.items()})
     return splits
 
@@ -115,25 +115,31 @@ def _check_arguments(task: str, geometry: str, label_fraction: float | None) -> 
     return int(percent)
 
 
+def _skin_tones(skin_tone: str | SkinTone | Iterable[str | SkinTone] | None) -> list[SkinTone] | None:
+    if skin_tone is None:
+        return None
+    several = [skin_tone] if isinstance(skin_tone, (str, SkinTone)) else skin_tone
+    return [tone if isinstance(tone, SkinTone) else SkinTone.from_label(tone) for tone in several]
+
+
 def _open_masks(masks: str | Path, revision: str | None) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Return the rows of ddi-seg, masks as arrays, and the manifest of the same revision."""
     try:
         if Path(masks).is_dir():
-            manifest = Path(masks) / MANIFEST
-            dataset = load_dataset(str(masks), "segmentation")
+            manifest = read_manifest(masks)
         else:
-            manifest = Path(hf_hub_download(str(masks), MANIFEST, repo_type="dataset", revision=revision))
-            dataset = load_dataset(str(masks), "segmentation", revision=revision)
-        facts = json.loads(manifest.read_text())
-        if "masks" not in facts:
-            raise ValueError(f"{manifest} names no masks.")
+            path = hf_hub_download(str(masks), MANIFEST, repo_type="dataset", revision=revision)
+            manifest = json.loads(Path(path).read_text())
+        if "masks" not in manifest:
+            raise ValueError(f"{MANIFEST} names no masks.")
+        dataset = load_dataset(str(masks), "segmentation", revision=revision)
     except (OSError, ValueError) as error:  # of the Hub: not found, offline, no such configuration
         raise FileNotFoundError(f"{masks} cannot be opened as ddi-seg: {error} {HOW_TO_BUILD}") from error
     tables = []
     for split, rows in dataset.items():
         table = rows.remove_columns("mask_preview").to_pandas().assign(split=split)
         tables.append(table.assign(mask=[np.asarray(row["mask"]) for row in rows.select_columns("mask")]))
-    return pd.concat(tables, ignore_index=True), facts
+    return pd.concat(tables, ignore_index=True), manifest
 
 
 def _check_facts(released: pd.DataFrame, drawn: pd.DataFrame, manifest: dict[str, Any]) -> None:

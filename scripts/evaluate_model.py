@@ -15,7 +15,7 @@ from datasets import Dataset
 from transformers import HfArgumentParser
 
 from fedd_hf import FEDDForSegmentation
-from fedd_hf.data.loading import DataArguments, load_splits
+from fedd_hf.data.loading import DataArguments, load_splits, need_split
 from fedd_hf.data.schema import count_photos, tone_labels
 from fedd_hf.evaluation.by_tone import classification_by_tone, segmentation_by_tone
 from fedd_hf.evaluation.report import describe_machine, markdown_by_tone, write_report
@@ -34,11 +34,9 @@ class EvaluationArguments:
 
 
 def load_photos(data: DataArguments, task: str, split: str) -> Dataset:
-    splits = load_splits(data, task)
-    if split not in splits:
-        raise ValueError(f"`split` must be one of {list(splits)}, got {split!r}.")
-    print(count_photos({split: splits[split]}).to_string(index=False))
-    return splits[split]
+    photos = need_split(load_splits(data, task), split)
+    print(count_photos({split: photos}).to_string(index=False))
+    return photos
 
 
 def evaluate(data: DataArguments, arguments: EvaluationArguments) -> None:

@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from transformers import HfArgumentParser
 
 from fedd_hf import FEDDForImageClassification, FEDDImageProcessor
-from fedd_hf.data.loading import DataArguments, load_splits
+from fedd_hf.data.loading import DataArguments, load_splits, need_split
 from fedd_hf.data.schema import count_photos
 from fedd_hf.evaluation.report import describe_machine, write_report
 from fedd_hf.training.arguments import ClassificationArguments, OutputArguments, ReadingArguments
@@ -29,22 +29,20 @@ def train(
 ) -> None:
     splits = load_splits(data, "classification")
     print(count_photos(splits).to_string(index=False))
-    if "validation" not in splits:
-        raise ValueError("Training stops by the loss on a split `validation`, which this dataset lacks.")
+    photos = need_split(splits, "train")
+    unseen_photos = need_split(splits, "validation")  # whose loss says when to stop
     accelerator = Accelerator()
     model = FEDDForImageClassification.from_backbone(reading.backbone, **reading.given())
     processor = FEDDImageProcessor(size=model.config.image_size)
-    seen, unseen = (
-        extract_pooled_features(model, processor, splits[name], accelerator) for name in ("train", "validation")
-    )
+    seen, unseen = (extract_pooled_features(model, processor, rows, accelerator) for rows in (photos, unseen_photos))
     losses = train_malignancy_classifier(model, seen, unseen, training, accelerator)
     folder = Path(output.output_dir)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     arguments = {"data": asdict(data), "reading": asdict(reading), "training": asdict(training)}
-    result = {"photos": len(splits["train"]), "validation_loss": min(losses), "machine": describe_machine()}
+    result = {"photos": len(photos), "validation_loss": min(losses), "machine": describe_machine()}
     write_report(arguments | result, folder / "run.json")
-    print(f"Trained on {len(splits['train'])} photos, validation loss {min(losses):.3f}: {folder}")
+    print(f"Trained on {len(photos)} photos, validation loss {min(losses):.3f}: {folder}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

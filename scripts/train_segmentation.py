@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from transformers import HfArgumentParser
 
 from fedd_hf import FEDDForSegmentation, FEDDImageProcessor
-from fedd_hf.data.loading import DataArguments, load_splits
+from fedd_hf.data.loading import DataArguments, load_splits, need_split
 from fedd_hf.data.schema import count_photos
 from fedd_hf.evaluation.report import describe_machine, write_report
 from fedd_hf.training.arguments import OutputArguments, ReadingArguments, SegmentationArguments
@@ -30,18 +30,19 @@ def train(
 ) -> None:
     splits = load_splits(data, "segmentation")
     print(count_photos(splits).to_string(index=False))
+    photos = need_split(splits, "train")
     accelerator = Accelerator()
     model = FEDDForSegmentation.from_backbone(reading.backbone, **reading.given())
     processor = FEDDImageProcessor(size=model.config.image_size)
-    features = extract_feature_maps(model, processor, splits["train"], accelerator)
+    features = extract_feature_maps(model, processor, photos, accelerator)
     losses = train_pixel_classifiers(model, features, training, accelerator)
     folder = Path(output.output_dir)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     arguments = {"data": asdict(data), "reading": asdict(reading), "training": asdict(training)}
-    result = {"photos": len(splits["train"]), "final_loss": losses[-1], "machine": describe_machine()}
+    result = {"photos": len(photos), "final_loss": losses[-1], "machine": describe_machine()}
     write_report(arguments | result, folder / "run.json")
-    print(f"Trained on {len(splits['train'])} photos, final loss {losses[-1]:.3f}: {folder}")
+    print(f"Trained on {len(photos)} photos, final loss {losses[-1]:.3f}: {folder}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

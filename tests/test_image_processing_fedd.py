@@ -894,6 +894,46 @@ def test_damaged_file_gives_an_image_or_a_value_error(tmp_path, image_format, mo
             assert (image.mode, np.asarray(image).dtype) == ("RGB", np.uint8)
 
 
+@pytest.mark.parametrize("image_format", ["PNG", "BMP", "TIFF"])
+def test_read_image_takes_a_binary_stream(image_format):
+    stream = io.BytesIO(encode(Image.fromarray(PHOTO), image_format))
+
+    np.testing.assert_array_equal(np.asarray(read_image(stream, name="photo 7")), PHOTO)
+
+
+def test_read_image_takes_an_open_file_and_leaves_it_open(tmp_path):
+    (tmp_path / "photo.png").write_bytes(PNG)
+
+    with (tmp_path / "photo.png").open("rb") as file:
+        image = read_image(file)
+
+        assert not file.closed
+    np.testing.assert_array_equal(np.asarray(image), PHOTO)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "photo 7 is not an image that can be read; it must be JPEG, PNG, WEBP, BMP, TIFF."),
+        (b"no picture", "photo 7 is not an image that can be read; it must be JPEG, PNG, WEBP, BMP, TIFF."),
+        (PNG[: len(PNG) // 2], "Cannot read photo 7: "),
+        (encode(Image.new("RGB", (1, 1)), "PNG"), "Cannot read photo 7: An image must have at least 2 x 2 pixels"),
+        (png_that_claims(9_000, 12_000), "Cannot read photo 7: Image size (12000 x 9000 pixels) exceeds 100,000,000"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_a_bad_stream_is_refused_by_the_name_that_it_is_given(data, message):
+    with pytest.raises(ValueError, match="photo 7") as caught:
+        read_image(io.BytesIO(data), name="photo 7")
+
+    assert str(caught.value).startswith(message)
+
+
+def test_a_name_stands_for_a_path_in_errors(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"There is no image file at photo 7\."):
+        read_image(tmp_path / "missing.png", name="photo 7")
+
+
 def test_processor_reads_paths_as_read_image_does(tmp_path):
     (tmp_path / "photo.png").write_bytes(PNG)
     (tmp_path / "text.png").write_text("not an image")

@@ -5,13 +5,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from datasets import Dataset
 from PIL import Image
 from sklearn.metrics import confusion_matrix
 from torchmetrics.classification import MulticlassStatScores
 
 from fedd_hf import FEDDImageProcessor
-from fedd_hf.data.schema import FEATURES
+from fedd_hf.data.schema import make_dataset as make_rows
 from fedd_hf.inference import (
     count_pixels,
     predict_classification,
@@ -58,7 +57,7 @@ def make_dataset(num_rows=7, mask_size=None, tones=(0, 1, 2, None)):
                 "malignant": index % 3 == 0,
             }
         )
-    return Dataset.from_list(rows, features=FEATURES)
+    return make_rows(rows, source="noise")
 
 
 def count_by_hand(mask, segmentation_map, label):

@@ -35,7 +35,9 @@ def test_the_readme_says_that_this_is_no_medical_device():
 
 
 @pytest.mark.slow
-def test_the_python_of_the_readme_runs_after_a_quickstart(tmp_path, monkeypatch):
+def test_the_python_of_the_readme_runs_after_its_commands(tmp_path, monkeypatch, painted_ddi, ddi_seg):
+    (tmp_path / "painted-ddi").symlink_to(painted_ddi)
+    (tmp_path / "painted-ddi-seg").symlink_to(ddi_seg)
     (tmp_path / "quickstart").mkdir()
     small = QuickstartSize(train_per_tone=2, validation_per_tone=2, test_per_tone=1, photo_size=64)
     few_steps = SegmentationArguments(num_steps=2)
@@ -47,6 +49,7 @@ def test_the_python_of_the_readme_runs_after_a_quickstart(tmp_path, monkeypatch)
     for snippet in snippets:
         exec(snippet.replace("SegmentationArguments()", "SegmentationArguments(num_steps=2)"), namespace)
 
-    assert len(snippets) == 2
+    assert len(snippets) == 3
+    assert namespace["ddi"].num_rows == {"train": 30, "validation": 15, "test": 198}
     assert namespace["segmentation_map"].shape == (64, 64)
     assert (tmp_path / "my-model" / "model.safetensors").is_file()

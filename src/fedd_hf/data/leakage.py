@@ -28,7 +28,8 @@ def check_leakage(splits: Mapping[str, Dataset], allow_leakage: bool = False) ->
 
     Returns:
         `pd.DataFrame`: one row for each thing that two splits share: `kind`, `first`, `first_split`, `second`,
-        `second_split`; the first four of its kind that fits is named, from same file to same patient.
+        `second_split`. Of the four kinds the first that fits is named: same file, same pixels, same patient or
+        lesion, near-duplicate.
 
     Raises:
         ValueError: If something is shared and not allowed; all of it is listed.

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from datasets import Dataset, DatasetDict, concatenate_datasets, load_dataset
 
+from fedd_hf.skin_tone import SkinTone
+
 from .ddi import load_ddi
 from .schema import FEATURES
 from .sources import load_folder, load_ham10000, load_isic, load_pad_ufes_20
@@ -89,10 +91,21 @@ def load_splits(arguments: DataArguments, task: str = "segmentation") -> Dataset
     seed = arguments.label_seed or 0
     splits = split_photos(_keep_labelled(_load_rows(arguments), task), seed, arguments.allow_leakage)
     if arguments.skin_tone is not None:
-        splits = DatasetDict({name: select_skin_tones(rows, [arguments.skin_tone]) for name, rows in splits.items()})
+        splits = _keep_skin_tone(splits, arguments.skin_tone)
     if arguments.label_fraction is not None:
-        splits["train"] = select_label_fraction(splits["train"], arguments.label_fraction, seed)
+        splits["train"] = select_label_fraction(need_split(splits, "train"), arguments.label_fraction, seed)
     return splits
+
+
+def need_split(splits: DatasetDict, name: str) -> Dataset:
+    """Return a split.
+
+    Raises:
+        ValueError: If there is none of this name; the others are listed.
+    """
+    if name not in splits:
+        raise ValueError(f"The split {name!r} is needed, but the dataset has only {list(splits)}.")
+    return splits[name]
 
 
 def _check(arguments: DataArguments) -> None:
@@ -101,8 +114,18 @@ def _check(arguments: DataArguments) -> None:
     if (arguments.root is None) != (arguments.dataset == "painted"):
         need = "is painted and has no folder" if arguments.dataset == "painted" else "needs the folder where it lies"
         raise ValueError(f"`root` is {arguments.root!r}, but the dataset {arguments.dataset!r} {need}.")
+    if arguments.skin_tone is not None:
+        SkinTone.from_label(arguments.skin_tone)
     if arguments.malignancy_policy is not None and arguments.dataset not in ("ham10000", "isic"):
         raise ValueError(f"`malignancy_policy` is for ham10000 and isic; {arguments.dataset} has malignancy recorded.")
+
+
+def _keep_skin_tone(splits: DatasetDict, skin_tone: str) -> DatasetDict:
+    """Keep the photos of one group, and the splits that have any."""
+    kept = {name: select_skin_tones(rows, [skin_tone]) for name, rows in splits.items()}
+    if not any(len(rows) for rows in kept.values()):
+        raise ValueError(f"No photo is of skin tone {skin_tone}.")
+    return DatasetDict({name: rows for name, rows in kept.items() if len(rows)})
 
 
 def _load_rows(arguments: DataArguments) -> Dataset:
@@ -118,13 +141,14 @@ def paint_splits() -> Dataset:
     """Paint 120 training photos, 30 to validate and 60 to test, of photos that nobody has to ask for."""
     parts = []
     for seed, (split, per_tone) in enumerate(PAINTED_PER_TONE.items()):
-        painted = paint_dataset(per_tone, seed)
-        parts.append(painted.remove_columns("split").add_column("split", [split] * len(painted)).cast(FEATURES))
+        parts.append(_fill_split(paint_dataset(per_tone, seed), split))
     return concatenate_datasets(parts)
 
 
 def load_rows(name_or_path: str | Path) -> Dataset:
     """Load a dataset repository that is in the one row format already, such as a composite one.
+
+    Where there are several tables, a row without a recorded `split` is of the split that its table is.
 
     Raises:
         ValueError: If its columns are others.
@@ -133,7 +157,15 @@ def load_rows(name_or_path: str | Path) -> Dataset:
     missing = [column for column in FEATURES if column not in next(iter(parts.values())).column_names]
     if missing:
         raise ValueError(f"{name_or_path} lacks the columns {missing} of the row format {list(FEATURES)}.")
-    return concatenate_datasets([rows.select_columns(list(FEATURES)).cast(FEATURES) for rows in parts.values()])
+    tables = {name: rows.select_columns(list(FEATURES)).cast(FEATURES) for name, rows in parts.items()}
+    if len(tables) > 1:
+        tables = {name: _fill_split(rows, name) for name, rows in tables.items()}
+    return concatenate_datasets(list(tables.values()))
+
+
+def _fill_split(rows: Dataset, name: str) -> Dataset:
+    splits = [split or name for split in rows["split"]]
+    return rows.remove_columns("split").add_column("split", splits).select_columns(list(FEATURES)).cast(FEATURES)
 
 
 def _keep_labelled(rows: Dataset, task: str) -> Dataset:

@@ -57,12 +57,14 @@ def read_lesion_mask(path: str | Path) -> np.ndarray:
     Raises:
         FileNotFoundError: If there is no file at `path`.
         ValueError: If the file is damaged, in colour, or not black and white: a grey level between 10 % and 90 % on
-            more than 5 % of the pixels is no mask. Blurred borders are cut at the middle.
+            more than 5 % of the pixels is no mask, nor are bytes of 0 and 1. Blurred borders are cut at the middle.
     """
     pixels = _read_pixels(path)
-    if pixels.ndim != 2 or pixels.dtype.kind not in "bu":
+    if pixels.ndim != 2 or pixels.dtype not in (bool, np.uint8):
         raise ValueError(f"{path} must be a black and white image, got {pixels.dtype} of shape {pixels.shape}.")
     white = 1 if pixels.dtype == bool else 255
+    if pixels.max() == 1 < white:
+        raise ValueError(f"{path} must be black and white, 0 and {white}, but its highest value is 1.")
     if np.mean((pixels > 0.1 * white) & (pixels < 0.9 * white)) > 0.05:
         raise ValueError(f"{path} must be black and white, 0 and {white}, but is a picture of many greys.")
     return np.where(pixels > white / 2, PixelClass.LESION, PixelClass.SKIN).astype(np.uint8)
@@ -72,7 +74,7 @@ def _read_pixels(path: str | Path) -> np.ndarray:
     if not Path(path).is_file():
         raise FileNotFoundError(f"There is no mask file at {path}.")
     try:
-        if Path(path).suffix == ".npy":
+        if Path(path).suffix.lower() == ".npy":
             return np.load(path, allow_pickle=False)
         with Image.open(path, formats=FORMATS) as image:
             return np.asarray(image)
@@ -84,7 +86,7 @@ def encode_png(pixels: np.ndarray | Image.Image) -> dict[str, Any]:
     """Return pixels as an `Image` feature keeps them: the bytes of a PNG without metadata."""
     buffer = BytesIO()
     image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
-    image.save(buffer, format="PNG")
+    image.save(buffer, format="PNG", icc_profile=None)  # which may name a camera or a computer
     return {"bytes": buffer.getvalue(), "path": None}
 
 

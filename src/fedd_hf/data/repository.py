@@ -66,7 +66,10 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
         FileNotFoundError: If there is no manifest.
         ValueError: If it is damaged, or files that it names are missing or have another checksum.
     """
-    manifest = json.loads((Path(folder) / MANIFEST).read_text())
+    try:
+        manifest = json.loads((Path(folder) / MANIFEST).read_text())
+    except ValueError as error:
+        raise ValueError(f"{Path(folder) / MANIFEST} is damaged: {error}") from error
     if not isinstance(manifest, dict) or "files" not in manifest:
         raise ValueError(f"{Path(folder) / MANIFEST} names no files.")
     problems = []

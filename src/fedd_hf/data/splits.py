@@ -90,8 +90,8 @@ def split_photos(dataset: Dataset, seed: int = 0, allow_leakage: bool = False) -
     """Split a dataset as its source does, or draw splits where the source records none.
 
     Recorded splits are checked for what they share. Drawn ones are 70 % train, 10 % validation and 20 % test,
-    stratified by malignancy and skin tone, and share nothing: photos of one patient or lesion stay together, and so do
-    near-duplicates.
+    stratified by malignancy and skin tone (by malignancy alone or by nothing where no stratum has ten photos), and
+    share nothing: photos of one patient or lesion stay together, and so do near-duplicates.
 
     Args:
         dataset (`datasets.Dataset`):
@@ -102,8 +102,8 @@ def split_photos(dataset: Dataset, seed: int = 0, allow_leakage: bool = False) -
             Warn of what recorded splits share instead of refusing it.
 
     Raises:
-        ValueError: If recorded splits share photos or patients, some photos have a recorded split and others not, or
-            there are too few groups to draw.
+        ValueError: If recorded splits share photos or patients or have unknown names, some photos have a recorded
+            split and others not, or there are too few groups to draw.
     """
     recorded = pd.Series(dataset["split"], dtype=object)
     if recorded.isna().all():
@@ -111,6 +111,8 @@ def split_photos(dataset: Dataset, seed: int = 0, allow_leakage: bool = False) -
     if recorded.isna().any():
         without = [name for name, split in zip(dataset["image_id"], recorded, strict=True) if split is None]
         raise ValueError(f"Every photo must have a `split`, or none: {without[:5]} have none, others have one.")
+    if not recorded.isin(SPLITS).all():
+        raise ValueError(f"`split` must be one of {list(SPLITS)}, got also {sorted({*recorded} - {*SPLITS})}.")
     splits = _by_split(dataset, recorded)
     check_leakage(splits, allow_leakage)
     return splits
@@ -128,8 +130,7 @@ def _draw_splits(dataset: Dataset, seed: int) -> pd.Series:
             f"Splits are drawn from at least {NUM_FOLDS} patients, lesions or single photos, got {len(set(groups))}. "
             "Write the split of each photo into the column `split`: train, validation or test."
         )
-    labels = zip(dataset["malignant"], dataset["skin_tone"], strict=True)
-    strata, _ = pd.factorize(pd.Series([str(label) for label in labels]))
+    strata = _strata(dataset)
     folds = StratifiedGroupKFold(NUM_FOLDS, shuffle=True, random_state=seed)
     splits = pd.Series(index=range(len(dataset)), dtype=object)
     with warnings.catch_warnings():
@@ -137,6 +138,16 @@ def _draw_splits(dataset: Dataset, seed: int) -> pd.Series:
         for fold, (_, rows) in enumerate(folds.split(strata, strata, groups)):
             splits[rows] = next(name for name, members in FOLDS.items() if fold in members)
     return splits
+
+
+def _strata(dataset: Dataset) -> np.ndarray:
+    """Number the strata of malignancy and tone, or of less in a small set: one must have a photo for each fold."""
+    malignant = list(dataset["malignant"])
+    for labels in (list(zip(malignant, dataset["skin_tone"], strict=True)), malignant):
+        strata, _ = pd.factorize(pd.Series([str(label) for label in labels]))
+        if np.bincount(strata).max() >= NUM_FOLDS:
+            return strata
+    return np.zeros(len(dataset), dtype=int)
 
 
 def _groups(fingerprints: pd.DataFrame) -> np.ndarray:

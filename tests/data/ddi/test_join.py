@@ -342,3 +342,27 @@ def test_an_unknown_option_is_refused_with_the_allowed_ones(painted_ddi, ddi_seg
 def test_an_unknown_skin_tone_is_refused(painted_ddi, ddi_seg):
     with pytest.raises(ValueError, match=r"Skin tone must be one of \['I-II', 'III-IV', 'V-VI'\], got 'dark'"):
         load_ddi(painted_ddi, ddi_seg, skin_tone="dark")
+
+
+# What users of datasets do
+
+
+def test_joined_photos_come_out_as_torch_tensors(joined):
+    row = joined["validation"].with_format("torch")[0]
+
+    assert tuple(row["image"].shape) == (3, 256, 256)
+    assert np.array_equal(row["mask"].squeeze().numpy(), np.asarray(joined["validation"][0]["mask"]))
+
+
+def brightness(row):
+    return {"brightness": float(np.asarray(row["image"]).mean())}
+
+
+def test_joined_photos_map_with_several_processes_and_stream(joined):
+    expected = [brightness(row)["brightness"] for row in joined["validation"]]
+
+    mapped = joined["validation"].map(brightness, num_proc=2)
+    streamed = joined["validation"].to_iterable_dataset(num_shards=3).map(brightness)
+
+    assert list(mapped["brightness"]) == expected
+    assert [row["brightness"] for row in streamed] == expected

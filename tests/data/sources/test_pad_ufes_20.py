@@ -175,3 +175,44 @@ def test_a_real_mask_holds_lesion_and_skin_at_the_size_of_its_photo(real_photos)
 
     assert row["mask"].size == row["image"].size
     assert set(np.unique(np.asarray(row["mask"])).tolist()) == {1, 4}
+
+
+PUBLISHED = """\
+patient_id,lesion_id,smoke,fitspatrick,diagnostic,img_id,biopsed
+PAT_8,15,False,1.0,BCC,PAT_8_15_820.png,True
+PAT_46,881,,,ACK,PAT_46_881_939.png,False
+PAT_46,882,,3.0,MEL,PAT_46_882_1.png,True
+"""
+
+
+@pytest.fixture
+def published(tmp_path, save_photo, save_lesion):
+    """A folder as the publisher's files unpack, with a mask for one photo."""
+    (tmp_path / "metadata.csv").write_text(PUBLISHED)
+    for number, name in enumerate(("PAT_8_15_820", "PAT_46_881_939", "PAT_46_882_1"), start=1):
+        save_photo(tmp_path / f"imgs_part_{number}" / f"imgs_part_{number}" / f"{name}.png")
+    save_lesion(tmp_path / "masks" / "PAT_8_15_820.png")
+    return tmp_path
+
+
+def test_the_publishers_layout_is_read(published):
+    dataset = load_pad_ufes_20(published)
+
+    assert dataset["image_id"] == ["PAT_8_15_820", "PAT_46_881_939", "PAT_46_882_1"]
+    assert dataset["disease"] == ["BCC", "ACK", "MEL"]
+    assert dataset["malignant"] == [True, False, True]
+    assert dataset["group_id"] == ["PAT_8", "PAT_46", "PAT_46"]
+    assert set(dataset["split"]) == {None}
+    assert tone_labels(dataset) == ["I-II", None, "III-IV"]
+    assert [row["mask"] is not None for row in dataset] == [True, False, False]
+
+
+def test_a_published_photo_that_is_missing_and_an_unknown_diagnosis_are_listed(published):
+    (published / "imgs_part_2" / "imgs_part_2" / "PAT_46_881_939.png").unlink()
+    (published / "metadata.csv").write_text(PUBLISHED.replace("MEL", "XXX"))
+
+    with pytest.raises(ValueError, match="pad-ufes-20 in .* cannot be loaded") as error:
+        load_pad_ufes_20(published)
+
+    assert "line 3: there is no photo 'PAT_46_881_939.png'" in str(error.value)
+    assert "line 4: `diagnostic` must be one of BCC, SCC, MEL, ACK, NEV, SEK" in str(error.value)

@@ -18,7 +18,7 @@ from fedd_hf.data.ddi.metadata import METADATA_FILE
 from fedd_hf.data.ddi.release import FRACTIONS, MASK_SIZE, read_released_masks, released_files, released_splits
 from fedd_hf.skin_tone import SkinTone
 
-from .masks import paint_mask
+from .masks import check_size, paint_mask
 from .photos import paint_photo
 
 SETTINGS_FILE = "painted.json"
@@ -59,12 +59,16 @@ def paint_ddi(
 
     Raises:
         FileExistsError: If `output_dir` holds something else.
+        ValueError: If `photo_size` or `seed` is too small, or `masks` are not those of the release.
     """
+    if seed < 0:
+        raise ValueError(f"`seed` must not be negative, got {seed}.")
+    check_size(photo_size)
     output_dir = Path(output_dir)
+    released = None if masks is None else read_released_masks(masks)
     settings = {"painted": "no patient", "photo_size": photo_size, "seed": seed, "released_masks": masks is not None}
     _claim(output_dir, settings)
     metadata = paint_metadata(seed)
-    released = None if masks is None else read_released_masks(masks)
     painted = {}
     for row in tqdm(metadata.to_dict("records"), desc="Painting DDI", unit="photo"):
         rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(int(row["image_id"]),)))

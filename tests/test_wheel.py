@@ -96,6 +96,10 @@ def test_the_wheel_carries_every_card_template(names):
     assert templates <= {name.removeprefix("fedd_hf/hub/templates/") for name in names}
 
 
+def test_the_wheel_carries_the_list_of_released_splits(names):
+    assert "fedd_hf/data/ddi/released_splits.csv" in names
+
+
 def test_the_wheel_carries_every_module(names):
     modules = {path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src").rglob("*.py")}
 

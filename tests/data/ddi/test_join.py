@@ -10,6 +10,7 @@ from datasets import load_dataset
 from PIL import Image
 
 from fedd_hf.data import load_ddi
+from fedd_hf.data.ddi import join
 from fedd_hf.data.ddi.draw import draw_classification
 from fedd_hf.data.ddi.metadata import METADATA_FILE, read_ddi_metadata
 from fedd_hf.data.schema import FEATURES, tone_labels
@@ -30,8 +31,8 @@ def classified(painted_ddi, ddi_seg):
 
 
 @pytest.fixture
-def few_photos(monkeypatch):
-    """Read and compare few photos in tests of what happens before or after: the splits stay whole."""
+def trusting(monkeypatch):
+    """Skip the search for leakage, in tests of something else."""
     monkeypatch.setattr("fedd_hf.data.splits.check_leakage", lambda splits, allow_leakage: None)
 
 
@@ -96,7 +97,7 @@ def test_photos_with_an_alpha_channel_are_read(joined, painted_ddi):
     assert row["image"].mode == "RGB"
 
 
-def test_the_flat_layout_and_the_older_header_give_the_same_rows(joined, ddi_copy, ddi_seg, few_photos):
+def test_the_flat_layout_and_the_older_header_give_the_same_rows(joined, ddi_copy, ddi_seg, trusting):
     for path in (ddi_copy / "images").iterdir():
         path.rename(ddi_copy / path.name)
     (ddi_copy / "images").rmdir()
@@ -108,7 +109,7 @@ def test_the_flat_layout_and_the_older_header_give_the_same_rows(joined, ddi_cop
         assert flat[name].data.table.equals(rows.data.table)
 
 
-def test_center_crop_takes_the_middle_of_the_photo(painted_ddi, ddi_seg, few_photos):
+def test_center_crop_takes_the_middle_of_the_photo(painted_ddi, ddi_seg, trusting):
     cropped = load_ddi(painted_ddi, ddi_seg, geometry="center_crop")["validation"]
 
     photo = Image.open(painted_ddi / "images" / f"{cropped[0]['image_id']}.png").convert("RGB")
@@ -124,7 +125,7 @@ def test_center_crop_takes_the_middle_of_the_photo(painted_ddi, ddi_seg, few_pho
 
 @pytest.mark.parametrize(("fraction", "per_tone"), [(0.05, 10), (0.1, 20), (0.15, 30), (0.2, 40)])
 def test_a_label_fraction_keeps_the_published_training_photos(
-    joined, painted_ddi, ddi_seg, few_photos, fraction, per_tone
+    joined, painted_ddi, ddi_seg, trusting, fraction, per_tone
 ):
     chosen = load_ddi(painted_ddi, ddi_seg, label_fraction=fraction)
 
@@ -136,7 +137,7 @@ def test_a_label_fraction_keeps_the_published_training_photos(
     assert len(chosen["test"]) == 198
 
 
-def test_a_seed_draws_other_training_photos_nested_and_balanced(painted_ddi, ddi_seg, few_photos):
+def test_a_seed_draws_other_training_photos_nested_and_balanced(painted_ddi, ddi_seg, trusting):
     small, large = (load_ddi(painted_ddi, ddi_seg, label_fraction=part, seed=7)["train"] for part in (0.05, 0.1))
     published = load_ddi(painted_ddi, ddi_seg, label_fraction=0.05)["train"]
 
@@ -146,7 +147,7 @@ def test_a_seed_draws_other_training_photos_nested_and_balanced(painted_ddi, ddi
 
 
 @pytest.mark.parametrize("tone", ["V-VI", SkinTone.V_VI, ["V-VI"]], ids=["label", "SkinTone", "list"])
-def test_one_skin_tone_may_be_kept(painted_ddi, ddi_seg, few_photos, tone):
+def test_one_skin_tone_may_be_kept(painted_ddi, ddi_seg, trusting, tone):
     chosen = load_ddi(painted_ddi, ddi_seg, label_fraction=0.05, skin_tone=tone)
 
     assert {name: len(rows) for name, rows in chosen.items()} == {"train": 10, "validation": 5, "test": 59}
@@ -176,7 +177,7 @@ def test_classification_keeps_masks_where_there_are_any(classified):
 
 
 @pytest.mark.parametrize("seed", [None, 3])
-def test_a_classification_fraction_has_as_many_malignant_as_benign_photos(painted_ddi, ddi_seg, few_photos, seed):
+def test_a_classification_fraction_has_as_many_malignant_as_benign_photos(painted_ddi, ddi_seg, trusting, seed):
     train = load_ddi(painted_ddi, ddi_seg, task="classification", label_fraction=0.05, seed=seed)["train"]
 
     cells = list(zip(tone_labels(train), train["malignant"], strict=True))
@@ -210,13 +211,13 @@ def test_all_that_is_wrong_with_the_photos_is_said_in_one_error(ddi_copy, ddi_se
     assert len(lines) == 5
 
 
-def test_a_file_that_was_only_saved_anew_is_not_changed(ddi_copy, ddi_seg, few_photos):
+def test_a_file_that_was_only_saved_anew_is_not_changed(ddi_copy, ddi_seg, trusting):
     rewrite(ddi_copy / "images" / "000006.png", Image.open(ddi_copy / "images" / "000006.png").convert("RGBA"))
 
     assert len(load_ddi(ddi_copy, ddi_seg)["test"]) == 198
 
 
-def test_without_facts_about_photos_names_alone_are_compared(ddi_copy, ddi_seg, tmp_path, few_photos):
+def test_without_facts_about_photos_names_alone_are_compared(ddi_copy, ddi_seg, tmp_path, trusting):
     plain = Path(shutil.copytree(ddi_seg, tmp_path / "plain"))
     manifest = json.loads((plain / "manifest.json").read_text())
     (plain / "manifest.json").write_text(json.dumps({key: manifest[key] for key in ("files", "masks")}))
@@ -316,12 +317,30 @@ def test_without_the_hub_the_error_says_how_to_build_the_masks(painted_ddi):
         load_ddi(painted_ddi)
 
 
-def test_a_missing_copy_is_refused_with_the_place_where_ddi_is_requested(tmp_path, painted_ddi, ddi_seg):
-    shutil.copy(painted_ddi / METADATA_FILE, tmp_path / METADATA_FILE)
+def test_of_a_repository_table_and_manifest_are_of_one_revision(painted_ddi, ddi_seg, trusting, monkeypatch):
+    asked = []
 
-    with pytest.raises(FileNotFoundError, match=r"no photos like"):
-        load_ddi(tmp_path, ddi_seg)
-    with pytest.raises(FileNotFoundError, match="nowhere"):
+    def download(repo_id, filename, *, repo_type, revision):
+        asked.append((repo_id, filename, repo_type, revision))
+        return str(ddi_seg / filename)
+
+    def load(repo_id, configuration, *, revision):
+        asked.append((repo_id, configuration, "dataset", revision))
+        return load_dataset(str(ddi_seg), configuration)
+
+    monkeypatch.setattr(join, "hf_hub_download", download)
+    monkeypatch.setattr(join, "load_dataset", load)
+    ddi = load_ddi(painted_ddi, revision="v1")
+
+    assert len(ddi["test"]) == 198
+    assert asked == [
+        ("fedd/ddi-seg", "manifest.json", "dataset", "v1"),
+        ("fedd/ddi-seg", "segmentation", "dataset", "v1"),
+    ]
+
+
+def test_a_folder_that_is_not_there_is_refused_by_name(tmp_path, ddi_seg):
+    with pytest.raises(FileNotFoundError, match="There is no DDI folder at .*nowhere.*ddi-dataset.github.io"):
         load_ddi(tmp_path / "nowhere", ddi_seg)
 
 

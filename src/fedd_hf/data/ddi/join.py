@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from datasets import DatasetDict, load_dataset
+from datasets.exceptions import DatasetsError
 from huggingface_hub import hf_hub_download
 from PIL import Image, ImageOps
 
@@ -83,15 +84,14 @@ def load_ddi(
     """
     percent = _check_arguments(task, geometry, label_fraction)
     tones = _skin_tones(skin_tone)
+    found = find_photos(root)
     metadata = read_ddi_metadata(Path(root) / METADATA_FILE)
     released, manifest = _open_masks(masks, revision)
     check_metadata(metadata)
     drawn = draw_classification(metadata)
     _check_facts(released, drawn, manifest)
     rows = drawn if task == "classification" else _segmentation_rows(released, metadata)
-    photos = read_photos(
-        find_photos(root), metadata["file"], rows["file"], manifest.get("photos", {}), _squared(geometry)
-    )
+    photos = read_photos(found, metadata["file"], rows["file"], manifest.get("photos", {}), _squared(geometry))
     splits = split_photos(make_dataset(_rows(rows, released, photos), source="ddi"), allow_leakage=allow_leakage)
     if percent is not None:
         splits["train"] = keep_photos(splits["train"], _labelled_ids(rows, task, percent, seed))
@@ -133,7 +133,7 @@ def _open_masks(masks: str | Path, revision: str | None) -> tuple[pd.DataFrame, 
         if "masks" not in manifest:
             raise ValueError(f"{MANIFEST} names no masks.")
         dataset = load_dataset(str(masks), "segmentation", revision=revision)
-    except (OSError, ValueError) as error:  # of the Hub: not found, offline, no such configuration
+    except (OSError, ValueError, DatasetsError) as error:  # not found, offline, no such configuration, damaged
         raise FileNotFoundError(f"{masks} cannot be opened as ddi-seg: {error} {HOW_TO_BUILD}") from error
     tables = []
     for split, rows in dataset.items():
@@ -178,7 +178,7 @@ def _rows(table: pd.DataFrame, released: pd.DataFrame, photos: dict[str, Image.I
         mask = masks.get(row["image_id"])
         yield {
             "image_id": row["image_id"],
-            "image": encode_png(photos[row["file"]]),
+            "image": encode_png(photos[row["file"]], compress_level=1),
             "mask": None if mask is None else encode_png(mask),
             "skin_tone": row["skin_tone"],
             "malignant": row["malignant"],

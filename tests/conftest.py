@@ -163,6 +163,12 @@ def release_copy(release_folder, tmp_path):
     return Path(shutil.copytree(release_folder, tmp_path / "ddi_labels", copy_function=os.link))
 
 
+@pytest.fixture
+def own_environ(monkeypatch):
+    """Undo what `Dataset.map(num_proc=...)` of datasets 5.2 does: it puts a copy in the place of `os.environ`."""
+    monkeypatch.setattr(os, "environ", os.environ)
+
+
 @pytest.fixture(scope="session")
 def run_python():
     """Run a script in a fresh, offline Python process and return what it prints last, read as JSON."""

@@ -274,7 +274,7 @@ def lesion_share(row):
     return {"lesion_share": float((np.asarray(row["mask"]) == PixelClass.LESION).mean())}
 
 
-def test_map_works_with_several_processes(ddi_seg):
+def test_map_works_with_several_processes(ddi_seg, own_environ):
     rows = load_dataset(str(ddi_seg), split="validation")
 
     mapped = rows.map(lesion_share, num_proc=2)

@@ -377,7 +377,7 @@ def brightness(row):
     return {"brightness": float(np.asarray(row["image"]).mean())}
 
 
-def test_joined_photos_map_with_several_processes_and_stream(joined):
+def test_joined_photos_map_with_several_processes_and_stream(joined, own_environ):
     expected = [brightness(row)["brightness"] for row in joined["validation"]]
 
     mapped = joined["validation"].map(brightness, num_proc=2)

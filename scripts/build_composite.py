@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from datasets import DatasetDict
+from datasets import DatasetDict, disable_progress_bars
 
 from fedd_hf.data.repository import write_repository
 from fedd_hf.data.schema import SPLITS, count_photos
@@ -65,6 +65,7 @@ def build(args: argparse.Namespace) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     args = parse_args(arguments)
+    disable_progress_bars()  # of each table; the whole has its own
     try:
         build(args)
     except (OSError, ValueError) as error:

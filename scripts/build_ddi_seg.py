@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from datasets import disable_progress_bars
 
 from fedd_hf.data.ddi.ddi_seg import build_classification, build_segmentation
 from fedd_hf.data.ddi.draw import CLASSIFICATION_SEED, draw_classification, hash_draw
@@ -73,6 +74,7 @@ def build(args: argparse.Namespace) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     args = parse_args(arguments)
+    disable_progress_bars()  # of each table; the whole has its own
     try:
         build(args)
     except (OSError, ValueError) as error:

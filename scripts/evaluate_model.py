@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from datasets import Dataset
+from datasets import Dataset, disable_progress_bars
 from transformers import HfArgumentParser
 
 from fedd_hf import FEDDForSegmentation
@@ -61,6 +61,7 @@ def evaluate(data: DataArguments, arguments: EvaluationArguments) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = HfArgumentParser([DataArguments, EvaluationArguments], description=__doc__)
+    disable_progress_bars()
     try:
         evaluate(*parser.parse_args_into_dataclasses(arguments))
     except (OSError, ValueError) as error:

@@ -13,7 +13,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from accelerate import Accelerator
+from datasets import disable_progress_bars
 from transformers import HfArgumentParser
+from transformers.utils import logging
 
 from fedd_hf import FEDDForImageClassification, FEDDImageProcessor
 from fedd_hf.data.loading import DataArguments, load_splits, need_split
@@ -49,6 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = HfArgumentParser(
         [DataArguments, ReadingArguments, ClassificationArguments, OutputArguments], description=__doc__
     )
+    disable_progress_bars()
+    logging.set_verbosity_error()  # new heads are reported as missing
     try:
         train(*parser.parse_args_into_dataclasses(arguments))
     except (OSError, ValueError) as error:

@@ -15,14 +15,17 @@ import sys
 import zipfile
 from pathlib import Path
 
+import datasets
 import pytest
 import torch
 from diffusers import DDPMScheduler, UNet2DModel
+from transformers.utils import logging
 
 from fedd_hf import FEDDConfig, FEDDForImageClassification, FEDDForSegmentation
 from fedd_hf.data.ddi.metadata import METADATA_FILE
 from fedd_hf.data.synthetic.ddi import MASKS_FILE, paint_ddi
 
+VERBOSITY = logging.get_verbosity()
 DATA = Path(os.environ.get("FEDD_DATA", Path(__file__).parents[1] / ".." / "shared" / "data"))
 
 # Three levels, nine blocks, 16 pixels: the smallest network with every kind of up block of the paper's.
@@ -161,6 +164,13 @@ def release_folder(painted_ddi, tmp_path_factory):
 def release_copy(release_folder, tmp_path):
     """A copy of it that a test may damage. Its files are links: unlink one before writing it anew."""
     return Path(shutil.copytree(release_folder, tmp_path / "ddi_labels", copy_function=os.link))
+
+
+@pytest.fixture(autouse=True)
+def _talkative_libraries():
+    """Commands keep transformers and datasets quiet, also in fixtures; each test starts as a new process would."""
+    logging.set_verbosity(VERBOSITY)
+    datasets.enable_progress_bars()
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import time
 import numpy as np
 import pytest
 from PIL import Image
-from transformers.utils import logging
 from typer.testing import CliRunner
 
 from fedd_hf import FEDDForSegmentation, FEDDImageProcessor, cli
@@ -43,14 +42,6 @@ def files_in(folder):
 
 def draw_photo(size, seed=0):
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8))
-
-
-@pytest.fixture(autouse=True)
-def _restore_verbosity():
-    """The command keeps transformers quiet; the tests that come after it may want to hear it."""
-    verbosity = logging.get_verbosity()
-    yield
-    logging.set_verbosity(verbosity)
 
 
 @pytest.fixture(scope="session")

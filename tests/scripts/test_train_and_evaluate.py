@@ -366,3 +366,14 @@ def test_leakage_is_refused_by_the_evaluation_unless_it_is_allowed(evaluate_mode
 
     assert LEAK in message
     assert (tmp_path / "report" / "report.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("command", "option"), [("train_segmentation", "--num-steps"), ("train_classification", "--max-epochs")]
+)
+def test_a_training_of_no_steps_is_refused_before_photos_are_read(command, option, request, tmp_path):
+    main = request.getfixturevalue(command)
+
+    message = refusal(main, ["--output-dir", str(tmp_path / "run"), option, "0"])
+
+    assert message == f"{command}: `{option[2:].replace('-', '_')}` must be at least 1, got 0."

@@ -49,6 +49,9 @@ class SegmentationArguments:
         images_per_step (`int`): Photos in a batch.
         pixels_per_image (`int`): Pixels drawn from each of them, uniformly.
         seed (`int`): Seed of the heads' weights, the order of photos and the choice of pixels.
+
+    Raises:
+        ValueError: If `num_steps` is less than 1.
     """
 
     learning_rate: float = 2e-3
@@ -56,6 +59,10 @@ class SegmentationArguments:
     images_per_step: int = 10
     pixels_per_image: int = 400
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.num_steps < 1:
+            raise ValueError(f"`num_steps` must be at least 1, got {self.num_steps}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +77,9 @@ class ClassificationArguments:
         max_epochs (`int`): Epochs at most, each of one step.
         patience (`int`): Epochs without a better validation loss after which training stops.
         seed (`int`): Seed of the head's weights and of dropout.
+
+    Raises:
+        ValueError: If `max_epochs` is less than 1.
     """
 
     learning_rate: float = 1e-3
@@ -77,3 +87,7 @@ class ClassificationArguments:
     max_epochs: int = 500
     patience: int = 50
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.max_epochs < 1:
+            raise ValueError(f"`max_epochs` must be at least 1, got {self.max_epochs}.")

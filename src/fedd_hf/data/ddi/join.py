@@ -18,6 +18,7 @@ from fedd_hf.data.masks import encode_png, hash_mask
 from fedd_hf.data.repository import MANIFEST, read_manifest
 from fedd_hf.data.schema import make_dataset, refuse
 from fedd_hf.data.splits import draw_nested, keep_photos, select_skin_tones, split_photos
+from fedd_hf.image_processing_fedd import GEOMETRIES
 from fedd_hf.skin_tone import SkinTone
 
 from .ddi_seg import TRAIN_PER_TONE, check_metadata
@@ -27,7 +28,6 @@ from .photos import find_photos, read_photos
 from .release import MASK_SIZE
 
 TASKS = ("segmentation", "classification")
-GEOMETRIES = ("squash", "center_crop")
 HOW_TO_BUILD = "Build it from the released masks with scripts/build_ddi_seg.py and pass that folder as `masks`."
 
 

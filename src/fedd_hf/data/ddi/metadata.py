@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from fedd_hf.data.schema import refuse
-from fedd_hf.data.sources.tables import read_table
+from fedd_hf.data.sources.tables import check_columns, read_table
 from fedd_hf.skin_tone import SkinTone
 
 METADATA_FILE = "ddi_metadata.csv"
@@ -35,9 +35,7 @@ def read_ddi_metadata(path: str | Path) -> pd.DataFrame:
     Source: DDI-Dataset/DDI-Code, `ddi_dataset.py`.
     """
     table = read_table(Path(path)).rename(columns=OLDER_HEADER)
-    missing = [column for column in COLUMNS if column not in table.columns]
-    if missing:
-        raise ValueError(f"{path} lacks the columns {missing}; it has {list(table.columns)}.")
+    check_columns(Path(path), table, COLUMNS)
     malignant = table["malignant"].astype(str).str.lower()
     refuse(f"{path} is no table of DDI", _problems(table, malignant))
     metadata = pd.DataFrame(

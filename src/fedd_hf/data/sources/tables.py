@@ -82,7 +82,7 @@ def read_rows(path: Path, layouts: Mapping[str, Sequence[str]], problems: list[s
     key = next((column for column in layouts if column in table.columns), None)
     if key is None:
         raise ValueError(f"{path} needs a column `{'` or `'.join(layouts)}`; it has {list(table.columns)}.")
-    _check_columns(path, table, layouts[key])
+    check_columns(path, table, layouts[key])
     rows = []
     for line, values in enumerate(table.to_dict("records"), start=2):
         cells = {str(column): text for column, text in values.items() if not pd.isna(text)}
@@ -104,10 +104,21 @@ def read_table(path: Path, columns: Sequence[str] = (), dtype: type | None = Non
         table = pd.read_csv(path, dtype=dtype)
     except (ValueError, UnicodeDecodeError) as error:  # pandas' parser errors are ValueErrors
         raise ValueError(f"{path} is no CSV file that can be read: {error}") from error
-    _check_columns(path, table, columns)
+    check_columns(path, table, columns)
     if table.empty:
         raise ValueError(f"{path} has no rows.")
     return table
+
+
+def check_columns(path: Path, table: pd.DataFrame, columns: Sequence[str]) -> None:
+    """Refuse a table that lacks one of these columns.
+
+    Raises:
+        ValueError: If one is missing; the message names it and those that there are.
+    """
+    missing = [column for column in columns if column not in table.columns]
+    if missing:
+        raise ValueError(f"{path} lacks the columns {missing}; it has {list(table.columns)}.")
 
 
 def unpaired(images: Mapping[str, Path], rows: Iterable[TableRow], table: Path) -> list[str]:
@@ -115,12 +126,6 @@ def unpaired(images: Mapping[str, Path], rows: Iterable[TableRow], table: Path) 
     keys = {row.key for row in rows}
     problems = [f"{row.where}: there is no photo {row.key!r}." for row in rows if row.key not in images]
     return problems + [f"{image} has no row in {table}." for key, image in images.items() if key not in keys]
-
-
-def _check_columns(path: Path, table: pd.DataFrame, columns: Sequence[str]) -> None:
-    missing = [column for column in columns if column not in table.columns]
-    if missing:
-        raise ValueError(f"{path} lacks the columns {missing}; it has {list(table.columns)}.")
 
 
 def _unusable_keys(rows: list[TableRow], column: str) -> list[str]:

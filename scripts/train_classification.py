@@ -3,53 +3,97 @@
 Usage:
     python scripts/train_classification.py --output-dir runs/painted-malignancy
     python scripts/train_classification.py --dataset pad-ufes-20 --root pad_ufes_20 --output-dir runs/pad-malignancy
+    python scripts/train_classification.py --dataset ddi --root ddi --label-fraction 0.05 --paper-reading \
+        --backbone adm-256 --output-dir runs/ddi-malignancy-05
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import torch
 from accelerate import Accelerator
-from datasets import disable_progress_bars
+from datasets import Dataset, disable_progress_bars
+from torch import Tensor
 from transformers import HfArgumentParser
 from transformers.utils import logging
 
 from fedd_hf import FEDDForImageClassification, FEDDImageProcessor
 from fedd_hf.data.loading import DataArguments, load_splits, need_split
 from fedd_hf.data.schema import count_photos
-from fedd_hf.evaluation.report import describe_machine, write_report
-from fedd_hf.training.arguments import ClassificationArguments, OutputArguments, ReadingArguments
-from fedd_hf.training.feature_store import extract_pooled_features
-from fedd_hf.training.heads import train_malignancy_classifier
+from fedd_hf.evaluation.report import describe_machine
+from fedd_hf.training.arguments import ClassificationArguments, FeatureArguments, ReadingArguments, RunArguments
+from fedd_hf.training.feature_store import FeatureStore, read_pooled
+from fedd_hf.training.malignancy_heads import paper_reading, train_malignancy_classifier
+from fedd_hf.training.run import RunState, save_run, start_accelerator
+
+
+@dataclass(frozen=True, kw_only=True)
+class PresetArguments:
+    """A reading that is known to work."""
+
+    paper_reading: bool = field(
+        default=False, metadata={"help": "the paper's block and timestep for this --label-fraction"}
+    )
 
 
 def train(
-    data: DataArguments, reading: ReadingArguments, training: ClassificationArguments, output: OutputArguments
+    data: DataArguments,
+    reading: ReadingArguments,
+    preset: PresetArguments,
+    features: FeatureArguments,
+    training: ClassificationArguments,
+    run: RunArguments,
 ) -> None:
+    accelerator = start_accelerator(run)
     splits = load_splits(data, "classification")
-    print(count_photos(splits).to_string(index=False))
+    accelerator.print(count_photos(splits).to_string(index=False))
     photos = need_split(splits, "train")
     unseen_photos = need_split(splits, "validation")  # whose loss says when to stop
-    accelerator = Accelerator()
-    model = FEDDForImageClassification.from_backbone(reading.backbone, **reading.given())
+    chosen = paper_reading(data.label_fraction) if preset.paper_reading else {}
+    model = FEDDForImageClassification.from_backbone(reading.backbone, **(reading.given() | chosen))
     processor = FEDDImageProcessor(size=model.config.image_size)
-    seen, unseen = (extract_pooled_features(model, processor, rows, accelerator) for rows in (photos, unseen_photos))
-    losses = train_malignancy_classifier(model, seen, unseen, training, accelerator)
-    folder = Path(output.output_dir)
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    arguments = {"data": asdict(data), "reading": asdict(reading), "training": asdict(training)}
+    root = Path(run.output_dir, "checkpoints") if features.no_store else Path(features.features)  # goes with the run
+    seen, unseen = pool_photos(model, processor, [photos, unseen_photos], root, features, accelerator)
+    arguments = {"data": asdict(data), "reading": asdict(reading) | chosen, "training": asdict(training)}
+    arguments["features"] = {"dtype": features.dtype}
+    identity = arguments | {"photos": photos["image_id"], "backbone": model.config.backbone_sha256}
+    state = RunState(run, accelerator, identity)
+    losses = train_malignancy_classifier(model, seen, unseen, training, accelerator, state)
     result = {"photos": len(photos), "validation_loss": min(losses), "machine": describe_machine()}
-    write_report(arguments | result, folder / "run.json")
-    print(f"Trained on {len(photos)} photos, validation loss {min(losses):.3f}: {folder}")
+    save_run(model, processor, arguments | result, run, accelerator)
+    state.finish()
+    accelerator.print(f"Trained on {len(photos)} photos, validation loss {min(losses):.3f}: {run.output_dir}")
+
+
+def pool_photos(
+    model: FEDDForImageClassification,
+    processor: FEDDImageProcessor,
+    sets: list[Dataset],
+    root: Path,
+    arguments: FeatureArguments,
+    accelerator: Accelerator,
+) -> list[tuple[Tensor, Tensor]]:
+    store = FeatureStore(root, model, processor, pooled_size=model.config.pooled_size, **arguments.of_store())
+    accelerator.print(store.describe(sum(map(len, sets))))
+    pooled = [read_pooled(store.extract(photos, accelerator))[:, 0] for photos in sets]
+    return [(features, torch.tensor(photos["malignant"])) for features, photos in zip(pooled, sets, strict=True)]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = HfArgumentParser(
-        [DataArguments, ReadingArguments, ClassificationArguments, OutputArguments], description=__doc__
+        [
+            DataArguments,
+            ReadingArguments,
+            PresetArguments,
+            FeatureArguments,
+            ClassificationArguments,
+            RunArguments,
+        ],
+        description=__doc__,
     )
     disable_progress_bars()
     logging.set_verbosity_error()  # new heads are reported as missing

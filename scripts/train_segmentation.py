@@ -4,6 +4,7 @@ Usage:
     python scripts/train_segmentation.py --output-dir runs/painted
     python scripts/train_segmentation.py --dataset ddi --root ddi --masks ddi-seg --label-fraction 0.05 \
         --output-dir runs/ddi-05
+    torchrun --nproc_per_node 2 scripts/train_segmentation.py --output-dir runs/painted
 """
 
 from __future__ import annotations
@@ -14,42 +15,71 @@ from dataclasses import asdict
 from pathlib import Path
 
 from accelerate import Accelerator
-from datasets import disable_progress_bars
+from datasets import Dataset, disable_progress_bars
 from transformers import HfArgumentParser
 from transformers.utils import logging
 
 from fedd_hf import FEDDForSegmentation, FEDDImageProcessor
 from fedd_hf.data.loading import DataArguments, load_splits, need_split
 from fedd_hf.data.schema import count_photos
-from fedd_hf.evaluation.report import describe_machine, write_report
-from fedd_hf.training.arguments import OutputArguments, ReadingArguments, SegmentationArguments
-from fedd_hf.training.feature_store import extract_feature_maps
-from fedd_hf.training.heads import train_pixel_classifiers
+from fedd_hf.evaluation.report import describe_machine
+from fedd_hf.training.arguments import FeatureArguments, ReadingArguments, RunArguments, SegmentationArguments
+from fedd_hf.training.feature_store import FeatureStore
+from fedd_hf.training.pixel_heads import train_pixel_classifiers
+from fedd_hf.training.pixels import LabelledFeatures, StoredFeatures, StreamedFeatures
+from fedd_hf.training.run import RunState, save_run, start_accelerator
 
 
 def train(
-    data: DataArguments, reading: ReadingArguments, training: SegmentationArguments, output: OutputArguments
+    data: DataArguments,
+    reading: ReadingArguments,
+    features: FeatureArguments,
+    training: SegmentationArguments,
+    run: RunArguments,
 ) -> None:
+    accelerator = start_accelerator(run)
     splits = load_splits(data, "segmentation")
-    print(count_photos(splits).to_string(index=False))
+    accelerator.print(count_photos(splits).to_string(index=False))
     photos = need_split(splits, "train")
-    accelerator = Accelerator()
     model = FEDDForSegmentation.from_backbone(reading.backbone, **reading.given())
     processor = FEDDImageProcessor(size=model.config.image_size)
-    features = extract_feature_maps(model, processor, photos, accelerator)
-    losses = train_pixel_classifiers(model, features, training, accelerator)
-    folder = Path(output.output_dir)
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
+    labelled = open_features(model, processor, photos, features, accelerator)
     arguments = {"data": asdict(data), "reading": asdict(reading), "training": asdict(training)}
+    arguments["features"] = {"dtype": features.dtype, "augment": features.augment}
+    identity = arguments | {"photos": photos["image_id"], "backbone": model.config.backbone_sha256}
+    state = RunState(run, accelerator, identity)
+    losses = train_pixel_classifiers(model, labelled, training, accelerator, state)
     result = {"photos": len(photos), "final_loss": losses[-1], "machine": describe_machine()}
-    write_report(arguments | result, folder / "run.json")
-    print(f"Trained on {len(photos)} photos, final loss {losses[-1]:.3f}: {folder}")
+    save_run(model, processor, arguments | result, run, accelerator)
+    state.finish()
+    accelerator.print(f"Trained on {len(photos)} photos, final loss {losses[-1]:.3f}: {run.output_dir}")
+
+
+def open_features(
+    model: FEDDForSegmentation,
+    processor: FEDDImageProcessor,
+    photos: Dataset,
+    arguments: FeatureArguments,
+    accelerator: Accelerator,
+) -> LabelledFeatures:
+    if arguments.no_store:
+        return StreamedFeatures(
+            model,
+            photos,
+            processor,
+            accelerator,
+            dtype=arguments.dtype,
+            batch_size=arguments.batch_size,
+            augment=arguments.augment,
+        )
+    store = FeatureStore(Path(arguments.features), model, processor, **arguments.of_store())
+    accelerator.print(store.describe(len(photos)))
+    return StoredFeatures(store.extract(photos, accelerator), photos, processor)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = HfArgumentParser(
-        [DataArguments, ReadingArguments, SegmentationArguments, OutputArguments], description=__doc__
+        [DataArguments, ReadingArguments, FeatureArguments, SegmentationArguments, RunArguments], description=__doc__
     )
     disable_progress_bars()
     logging.set_verbosity_error()  # new heads are reported as missing

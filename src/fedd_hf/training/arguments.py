@@ -29,14 +29,61 @@ class ReadingArguments:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OutputArguments:
-    """Where a run leaves its result.
+class FeatureArguments:
+    """How features get from the backbone to the heads.
+
+    Args:
+        features (`str`): Folder of the feature stores.
+        dtype (`str`): `float16` or `float32`.
+        no_store (`bool`): Compute features each time they are drawn, and keep them nowhere.
+        augment (`bool`): Flip photos and masks at random; needs `no_store`.
+        batch_size (`int`, *optional*): Photos per pass of the backbone; 131,072 pixels by default.
+        num_threads (`int`, *optional*): Threads of each process that fills a store; torch's by default.
+
+    Raises:
+        ValueError: If `dtype` is unknown, or stored features are to be augmented.
+    """
+
+    features: str = field(default="features", metadata={"help": "folder of the feature stores"})
+    dtype: str = field(default="float16", metadata={"help": "float16 or float32"})
+    no_store: bool = field(default=False, metadata={"help": "compute features when they are drawn, keep them nowhere"})
+    augment: bool = field(default=False, metadata={"help": "flip photos and masks at random; needs --no-store"})
+    batch_size: int | None = field(default=None, metadata={"help": "photos per pass of the backbone"})
+    num_threads: int | None = field(default=None, metadata={"help": "threads of each process"})
+
+    def __post_init__(self) -> None:
+        _need_one_of("dtype", self.dtype, ("float16", "float32"))
+        if self.augment and not self.no_store:
+            raise ValueError("Stored features are of photos as they are: `augment` needs `no_store`.")
+
+    def of_store(self) -> dict[str, Any]:
+        """Return the options of a feature store."""
+        return {name: getattr(self, name) for name in ("dtype", "batch_size", "num_threads")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunArguments:
+    """Where a run leaves its result, and how Accelerate runs it.
 
     Args:
         output_dir (`str`): Folder for the model, its image processor and `run.json`.
+        mixed_precision (`str`): `no`, `fp16` or `bf16`, of the heads.
+        gradient_accumulation_steps (`int`): Parts into which the batch of a step is cut.
+        log_with (`str`, *optional*): Tracker of Accelerate, such as `tensorboard`.
+        checkpoint_every (`int`): Steps from one checkpoint to the next.
+        push_to_hub (`str`, *optional*): Repository id to push the model to.
     """
 
     output_dir: str = field(metadata={"help": "folder for the model, its image processor and run.json"})
+    mixed_precision: str = field(default="no", metadata={"help": "no, fp16 or bf16, of the heads"})
+    gradient_accumulation_steps: int = field(default=1, metadata={"help": "parts into which a batch is cut"})
+    log_with: str | None = field(default=None, metadata={"help": "tracker of Accelerate, such as tensorboard"})
+    checkpoint_every: int = field(default=100, metadata={"help": "steps from one checkpoint to the next"})
+    push_to_hub: str | None = field(default=None, metadata={"help": "repository id to push the model to"})
+
+    def __post_init__(self) -> None:
+        for name in ("gradient_accumulation_steps", "checkpoint_every"):
+            _need_positive(name, getattr(self, name))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,25 +91,32 @@ class SegmentationArguments:
     """How the pixel classifiers are trained.
 
     Args:
+        recipe (`str`): `fedd`: all members at once, with the arguments below. `original`: the loop of
+            ddpm-segmentation, which has its own constants.
         learning_rate (`float`): Peak of Adam's learning rate, which then falls along a cosine to 0.
         num_steps (`int`): Number of optimizer steps.
         images_per_step (`int`): Photos in a batch.
         pixels_per_image (`int`): Pixels drawn from each of them, uniformly.
+        class_weights (`str`, *optional*): `balanced` weighs each class by the inverse of its share of pixels.
         seed (`int`): Seed of the heads' weights, the order of photos and the choice of pixels.
 
     Raises:
-        ValueError: If `num_steps` is less than 1.
+        ValueError: If a number is less than 1, or a name is unknown.
     """
 
+    recipe: str = field(default="fedd", metadata={"help": "fedd, or original: the loop of ddpm-segmentation"})
     learning_rate: float = 2e-3
     num_steps: int = 300
-    images_per_step: int = 10
-    pixels_per_image: int = 400
+    images_per_step: int = 16
+    pixels_per_image: int = 256
+    class_weights: str | None = field(default=None, metadata={"help": "balanced"})
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.num_steps < 1:
-            raise ValueError(f"`num_steps` must be at least 1, got {self.num_steps}.")
+        for name in ("num_steps", "images_per_step", "pixels_per_image"):
+            _need_positive(name, getattr(self, name))
+        _need_one_of("recipe", self.recipe, ("fedd", "original"))
+        _need_one_of("class_weights", self.class_weights, (None, "balanced"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,5 +143,14 @@ class ClassificationArguments:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.max_epochs < 1:
-            raise ValueError(f"`max_epochs` must be at least 1, got {self.max_epochs}.")
+        _need_positive("max_epochs", self.max_epochs)
+
+
+def _need_positive(name: str, value: int) -> None:
+    if value < 1:
+        raise ValueError(f"`{name}` must be at least 1, got {value}.")
+
+
+def _need_one_of(name: str, value: str | None, allowed: tuple[str | None, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"`{name}` must be one of {list(allowed)}, got {value!r}.")

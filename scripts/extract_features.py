@@ -1,0 +1,66 @@
+"""Compute the features of the photos of any dataset once, and keep them on disk.
+
+Usage:
+    python scripts/extract_features.py --dataset pad-ufes-20 --root pad_ufes_20 --features features
+    python scripts/extract_features.py --pooled --blocks 2 4 6 8 --timesteps 0 50 100
+    torchrun --nproc_per_node 2 scripts/extract_features.py --num-threads 1
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from accelerate import Accelerator
+from datasets import concatenate_datasets, disable_progress_bars
+from transformers import HfArgumentParser
+from transformers.utils import logging
+
+from fedd_hf import FEDDForSegmentation, FEDDImageProcessor
+from fedd_hf.data.loading import DataArguments, load_splits
+from fedd_hf.data.schema import count_photos
+from fedd_hf.training.arguments import FeatureArguments, ReadingArguments
+from fedd_hf.training.feature_store import FeatureStore
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractionArguments:
+    """What is kept."""
+
+    task: str = field(default="segmentation", metadata={"help": "segmentation or classification: whose splits"})
+    pooled: bool = field(default=False, metadata={"help": "keep 512 max-pooled numbers of each block and timestep"})
+
+
+def extract(
+    data: DataArguments, reading: ReadingArguments, features: FeatureArguments, extraction: ExtractionArguments
+) -> None:
+    accelerator = Accelerator()
+    splits = load_splits(data, extraction.task)
+    accelerator.print(count_photos(splits).to_string(index=False))
+    photos = concatenate_datasets(list(splits.values()))
+    model = FEDDForSegmentation.from_backbone(reading.backbone, **reading.given())
+    processor = FEDDImageProcessor(size=model.config.image_size)
+    pooled_size = model.config.pooled_size if extraction.pooled else None
+    store = FeatureStore(Path(features.features), model, processor, pooled_size=pooled_size, **features.of_store())
+    accelerator.print(store.describe(len(photos)))
+    files = store.extract(photos, accelerator)
+    accelerator.print(f"{len(set(files))} files for {len(files)} photos: {store.folder}")
+    accelerator.end_training()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = HfArgumentParser(
+        [DataArguments, ReadingArguments, FeatureArguments, ExtractionArguments], description=__doc__
+    )
+    disable_progress_bars()
+    logging.set_verbosity_error()  # new heads are reported as missing
+    try:
+        extract(*parser.parse_args_into_dataclasses(arguments))
+    except (OSError, ValueError) as error:
+        sys.exit(f"extract_features: {error}")
+
+
+if __name__ == "__main__":
+    main()

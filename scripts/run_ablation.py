@@ -1,61 +1,141 @@
 """Compare blocks and timesteps of a backbone on validation photos, and write what to read by default.
 
 Usage:
-    python scripts/run_ablation.py --backbone embedded --image-size 128 --output-dir runs/ablation
+    python scripts/run_ablation.py --output-dir runs/grid
+    python scripts/run_ablation.py --dataset ddi --root ddi --masks ddi-seg --output-dir runs/grid-ddi
+    python scripts/run_ablation.py --task segmentation --output-dir runs/readings
+
+The task `classification` is the grid of the paper, 7 blocks, 21 timesteps and 4 label fractions, tested on test photos
+and chosen on validation photos; give the same folder again to go on with a grid that was killed. The task
+`segmentation` compares sets of blocks on painted photos.
 """
 
-import argparse
+from __future__ import annotations
+
 import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from accelerate import Accelerator
+from datasets import disable_progress_bars
+from transformers import HfArgumentParser
 from transformers.utils import logging
 
+from fedd_hf.backbone_fedd import DEFAULTS_NAME
+from fedd_hf.data.loading import DataArguments, load_splits
+from fedd_hf.evaluation.report import write_report
 from fedd_hf.experiments.block_timestep import (
-    compare_classification_readings,
+    GridArguments,
     compare_segmentation_readings,
     paint_selection_photos,
+    run_grid,
+    tabulate_accuracies,
+    tabulate_choices,
 )
-from fedd_hf.training.arguments import SegmentationArguments
+from fedd_hf.training.arguments import ClassificationArguments, ReadingArguments, SegmentationArguments
 
+TASKS = ("classification", "segmentation")
 READINGS = [[6, 8], [5, 8], [6, 8, 10], [6, 8, 10, 12], [5, 8, 11], [8, 10, 12], [5, 7, 9, 11, 13]]
-BLOCKS = [2, 4, 6, 8, 10, 12, 14]
 TIMESTEPS = [0, 50, 100, 200]
+IMAGE_SIZE = 128
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--backbone", default="embedded", help="'embedded', a folder or a repository id")
-    parser.add_argument("--image-size", type=int, default=128)
-    parser.add_argument("--num-steps", type=int, default=200, help="training steps of each pixel head")
-    parser.add_argument("--timesteps", type=int, nargs="+", default=TIMESTEPS)
-    parser.add_argument("--output-dir", type=Path, required=True)
-    return parser.parse_args()
+@dataclass(frozen=True, kw_only=True)
+class AblationArguments:
+    """What is compared, and where the result goes.
+
+    Args:
+        output_dir (`str`): Folder for the results; give it again to go on.
+        task (`str`): `classification` or `segmentation`.
+        features (`str`, *optional*): Folder of the feature stores; `features` in `output_dir` by default.
+        num_steps (`int`): Training steps of each pixel head.
+    """
+
+    output_dir: str = field(metadata={"help": "folder for the results; give it again to go on"})
+    task: str = field(default="classification", metadata={"help": "classification or segmentation"})
+    features: str | None = field(default=None, metadata={"help": "folder of the feature stores"})
+    num_steps: int = field(default=200, metadata={"help": "training steps of each pixel head"})
+
+    def __post_init__(self) -> None:
+        if self.task not in TASKS:
+            raise ValueError(f"`task` must be one of {list(TASKS)}, got {self.task!r}.")
+
+    @property
+    def folder(self) -> Path:
+        """Folder for the results."""
+        return Path(self.output_dir)
+
+    @property
+    def store(self) -> Path:
+        """Folder of the feature stores."""
+        return Path(self.features) if self.features else self.folder / "features"
 
 
-def main() -> None:
-    args = parse_args()
-    logging.set_verbosity_error()
-    args.output_dir.mkdir(parents=True, exist_ok=True)
-    train, validation = paint_selection_photos(args.image_size)
-    common = (args.timesteps, args.image_size, train, validation)
-    arguments = SegmentationArguments(num_steps=args.num_steps, learning_rate=5e-3, pixels_per_image=200)
-    comparisons = {
-        "segmentation": ("mean_iou", compare_segmentation_readings(args.backbone, READINGS, *common, arguments)),
-        "classification": ("auroc", compare_classification_readings(args.backbone, BLOCKS, *common)),
-    }
-    report: dict[str, list[dict[str, Any]]] = {}
-    defaults: dict[str, dict[str, Any]] = {}
-    for task, (metric, rows) in comparisons.items():
-        report[task] = []
-        for row in rows:
-            report[task].append(row)
-            print(task, json.dumps(row), flush=True)
-            (args.output_dir / "ablation.json").write_text(json.dumps(report, indent=2) + "\n")
-        best = max(report[task], key=lambda row: row[metric])
-        defaults[task] = {"blocks": best["blocks"], "timesteps": [best["timestep"]], "image_size": args.image_size}
-    (args.output_dir / "fedd_defaults.json").write_text(json.dumps(defaults, indent=2) + "\n")
-    print(f"Best on validation, to be put beside the backbone: {args.output_dir / 'fedd_defaults.json'}")
+def classify(
+    data: DataArguments,
+    reading: ReadingArguments,
+    training: ClassificationArguments,
+    grid: GridArguments,
+    ablation: AblationArguments,
+    accelerator: Accelerator,
+) -> None:
+    splits = load_splits(data, "classification")
+    report = run_grid(splits, reading, training, grid, ablation.folder, ablation.store, accelerator)
+    table = tabulate_choices(report)
+    if accelerator.is_main_process:
+        (ablation.folder / "grid.md").write_text(f"{table}\n{tabulate_accuracies(report)}")
+        best = max(report["best"], key=lambda row: row["label_fraction"])
+        write_default("classification", [best["block"]], best["timestep"], report["reading"]["image_size"], ablation)
+    accelerator.print(f"{table}\nTest accuracy at each block and timestep: {ablation.folder / 'grid.md'}")
+
+
+def segment(
+    data: DataArguments, reading: ReadingArguments, ablation: AblationArguments, accelerator: Accelerator
+) -> None:
+    if data.dataset != "painted" or reading.blocks is not None:
+        raise ValueError("Pixel heads are compared on painted photos and on fixed sets of blocks; give neither.")
+    size = reading.image_size or IMAGE_SIZE
+    arguments = SegmentationArguments(num_steps=ablation.num_steps, learning_rate=5e-3, pixels_per_image=200)
+    photos = paint_selection_photos(size)
+    common = (reading.backbone, READINGS, reading.timesteps or TIMESTEPS, size, *photos, arguments)
+    rows: list[dict[str, Any]] = []
+    for row in compare_segmentation_readings(*common, ablation.store, accelerator):
+        rows.append(row)
+        accelerator.print(json.dumps(row))
+        write_report({"segmentation": rows}, ablation.folder / "segmentation.json")
+    best = max(rows, key=lambda row: row["mean_iou"])
+    write_default("segmentation", best["blocks"], best["timestep"], size, ablation)
+
+
+def write_default(task: str, blocks: list[int], timestep: int, image_size: int, ablation: AblationArguments) -> None:
+    """Write what to read for a task beside what was found for the other."""
+    path = ablation.folder / DEFAULTS_NAME
+    defaults = json.loads(path.read_text()) if path.is_file() else {}
+    defaults[task] = {"blocks": blocks, "timesteps": [min(timestep, 999)], "image_size": image_size}
+    write_report(defaults, path)
+    print(f"Best on validation, to be put beside the backbone: {path}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = HfArgumentParser(
+        [DataArguments, ReadingArguments, ClassificationArguments, GridArguments, AblationArguments],
+        description=__doc__,
+    )
+    disable_progress_bars()
+    logging.set_verbosity_error()  # new heads are reported as missing
+    try:
+        data, reading, training, grid, ablation = parser.parse_args_into_dataclasses(arguments)
+        accelerator = Accelerator()
+        ablation.folder.mkdir(parents=True, exist_ok=True)
+        if ablation.task == "segmentation":
+            segment(data, reading, ablation, accelerator)
+        else:
+            classify(data, reading, training, grid, ablation, accelerator)
+    except (OSError, ValueError) as error:
+        sys.exit(f"run_ablation: {error}")
 
 
 if __name__ == "__main__":

@@ -2,28 +2,218 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from accelerate import Accelerator
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
+from torch import Tensor
+from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
+from fedd_hf.configuration_fedd import FEDDConfig
+from fedd_hf.data.loading import need_split
+from fedd_hf.data.schema import tone_labels
+from fedd_hf.data.splits import draw_nested
 from fedd_hf.data.synthetic import paint_dataset
-from fedd_hf.evaluation.classification import auroc
+from fedd_hf.evaluation.classification import auroc, balanced_accuracy
+from fedd_hf.evaluation.report import describe_machine, read_report, write_report
 from fedd_hf.evaluation.segmentation import COUNTS, iou
 from fedd_hf.image_processing_fedd import FEDDImageProcessor
 from fedd_hf.inference import count_pixels
 from fedd_hf.modeling_fedd import FEDDForImageClassification, FEDDForSegmentation, vote
-from fedd_hf.training.arguments import ClassificationArguments, SegmentationArguments
-from fedd_hf.training.feature_store import FeatureMaps, extract_feature_maps, extract_pooled_features
-from fedd_hf.training.heads import sample_pixels, train_malignancy_classifier, train_pixel_classifiers
+from fedd_hf.training.arguments import ClassificationArguments, ReadingArguments, SegmentationArguments
+from fedd_hf.training.feature_store import FeatureStore, read_pooled
+from fedd_hf.training.malignancy_heads import PAPER_READINGS, train_classifiers
+from fedd_hf.training.pixel_heads import train_pixel_classifiers
+from fedd_hf.training.pixels import PixelDraws, StoredFeatures, pass_on
+
+# The grid of FEDD (MICCAI 2023), Figure 6. Timestep 1000 is read at the last index, 999.
+BLOCKS = [2, 4, 6, 8, 10, 12, 14]
+TIMESTEPS = list(range(0, 1001, 50))
+LABELLED_PHOTOS = {0.05: 30, 0.10: 60, 0.15: 90, 0.20: 120}  # by share of DDI that is labelled
+SPLITS = ("train", "validation", "test")
 
 PIXELS_PER_IMAGE = 1500
 SEEDS = (0, 1)
+
+PooledSplits = dict[str, tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridArguments:
+    """How often each block and timestep is tried.
+
+    Args:
+        label_fractions (`list[float]`): 0.05, 0.10, 0.15 and 0.20 of DDI: 30, 60, 90 and 120 training photos.
+        num_seeds (`int`): Classifiers that are trained on each block and timestep.
+
+    Raises:
+        ValueError: If the paper has no such fraction, or there is no seed.
+    """
+
+    label_fractions: list[float] = field(
+        default_factory=lambda: list(LABELLED_PHOTOS),
+        metadata={"help": "as many training photos as these shares of DDI: 0.05, 0.10, 0.15, 0.20"},
+    )
+    num_seeds: int = field(default=3, metadata={"help": "classifiers on each block and timestep"})
+
+    def __post_init__(self) -> None:
+        if not set(self.label_fractions) <= set(LABELLED_PHOTOS):
+            raise ValueError(f"`label_fractions` must be of {list(LABELLED_PHOTOS)}, got {self.label_fractions}.")
+        if self.num_seeds < 1:
+            raise ValueError(f"`num_seeds` must be at least 1, got {self.num_seeds}.")
+
+
+def run_grid(
+    splits: DatasetDict,
+    reading: ReadingArguments,
+    training: ClassificationArguments,
+    grid: GridArguments,
+    output_dir: Path,
+    features: Path,
+    accelerator: Accelerator,
+) -> dict[str, Any]:
+    """Train malignancy classifiers on each block and timestep, with few labels and with more, and test all of them.
+
+    Features are computed once; then the classifiers of a label fraction are trained at once. What is finished is
+    stored: a grid that was killed goes on with the next photo, or the next label fraction.
+
+    Args:
+        splits (`datasets.DatasetDict`):
+            `train`, `validation` and `test`: rows of [`~fedd_hf.data.schema.FEATURES`] of known malignancy.
+        reading ([`ReadingArguments`]):
+            Which backbone; by default with the blocks and timesteps of the paper.
+        training ([`ClassificationArguments`]):
+            How the classifiers are trained; their seeds count up from its seed.
+        grid ([`GridArguments`]):
+            Label fractions, and seeds of each point.
+        output_dir (`Path`):
+            Existing folder, which gets one JSON file for each label fraction, and `report.json`.
+        features (`Path`):
+            Folder of the feature stores.
+        accelerator (`accelerate.Accelerator`):
+            Where, and as which of how many processes.
+
+    Returns:
+        `dict`: the report. `points` has a row for each label fraction, block and timestep: means over seeds of
+        `accuracy` and `balanced_accuracy` (at 0.5) and `auroc` on the test photos, `validation_auroc` and
+        `validation_loss`, and the standard deviation of each (`accuracy_std`, ...). `best` has the row of each label
+        fraction that validation photos choose, `paper` the one that the paper chose.
+
+    Raises:
+        ValueError: If a split is missing or has too few photos, a block is too small to pool, or `output_dir` holds
+            another grid.
+
+    Source: FEDD (MICCAI 2023), section 4 and Figure 6; choice on validation, which the paper made on test.
+    """
+    photos = {name: need_split(splits, name) for name in SPLITS}
+    start = time.perf_counter()
+    model = open_backbone(reading)
+    pooled = _read_splits(model, photos, features, accelerator)
+    seconds = {"features": round(time.perf_counter() - start, 1)}
+    settings = {"training": asdict(training), "num_seeds": grid.num_seeds} | _describe(model, photos)
+    rows: list[dict[str, Any]] = []
+    for label_fraction in grid.label_fractions:
+        path = output_dir / f"grid-{round(100 * label_fraction):02d}.json"
+        if not _is_done(path, settings):
+            labelled = _keep_rows(pooled, draw_labelled(photos["train"], label_fraction))
+            start = time.perf_counter()
+            points = _train_points(model, labelled, training, grid.num_seeds, accelerator)
+            elapsed = round(time.perf_counter() - start, 1)
+            fraction = {"label_fraction": label_fraction, "photos": len(labelled["train"][1])}
+            result = {"settings": settings, "seconds": elapsed, "points": [fraction | point for point in points]}
+            _write(result, path, accelerator)
+        stored = read_report(path)
+        seconds[f"heads, {label_fraction:.0%}"] = stored["seconds"]
+        rows += stored["points"]
+    report = {"experiment": "block_timestep", **settings, "points": rows, "best": choose_points(rows)}
+    report |= {"paper": _paper_points(rows), "seconds": seconds, "machine": describe_machine()}
+    _write(report, output_dir / "report.json", accelerator)
+    return read_report(output_dir / "report.json")
+
+
+def open_backbone(reading: ReadingArguments) -> FEDDForSegmentation:
+    """Load the backbone with all blocks and timesteps of a grid, by default those of the paper that it has.
+
+    Raises:
+        ValueError: If a block that was asked for is too small to pool to a feature vector.
+    """
+    config = _classifier_model(reading.backbone, BLOCKS[0], reading.image_size).config
+    poolable = [block for block in range(config.num_blocks) if _is_poolable(config, block)]
+    blocks = reading.blocks or [block for block in BLOCKS if block in poolable]
+    if too_small := sorted(set(blocks) & set(range(config.num_blocks)) - set(poolable)):
+        raise ValueError(
+            f"Blocks {too_small} are too small to pool to {config.pooled_size} at `image_size` {config.image_size}; "
+            f"{poolable} are not. Choose among those, or a larger `image_size`."
+        )
+    last = config.num_train_timesteps - 1
+    timesteps = [min(timestep, last) for timestep in reading.timesteps or TIMESTEPS]
+    fields = {"blocks": blocks, "timesteps": timesteps, "image_size": config.image_size}
+    return FEDDForSegmentation.from_backbone(reading.backbone, **fields)
+
+
+def draw_labelled(train: Dataset, label_fraction: float, seed: int = 0) -> list[int]:
+    """Draw as many photos as the paper labels, equally many of each skin tone and malignancy; return their rows.
+
+    For one seed, a smaller fraction is part of a larger one; of DDI with seed 0, they are the project's own draw.
+
+    Args:
+        train (`datasets.Dataset`):
+            Training photos: rows of [`~fedd_hf.data.schema.FEATURES`].
+        label_fraction (`float`):
+            0.05, 0.10, 0.15 or 0.20.
+        seed (`int`, *optional*, defaults to 0):
+            Seed of the draw.
+
+    Raises:
+        ValueError: If there are too few photos of a tone and malignancy.
+    """
+    cells = dict(zip(train["image_id"], zip(tone_labels(train), train["malignant"], strict=True), strict=True))
+    number = LABELLED_PHOTOS[label_fraction] // len(set(cells.values()))
+    drawn = draw_nested(cells, dict.fromkeys(cells.values(), number), seed)
+    return [row for row, name in enumerate(cells) if name in drawn]
+
+
+def choose_points(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the point of each label fraction with the best validation AUROC; of equal ones, with the best loss."""
+    table = pd.DataFrame(points).astype({"validation_auroc": float, "validation_loss": float})
+    ranked = table.sort_values(["validation_auroc", "validation_loss"], ascending=[False, True], kind="stable")
+    firsts = ranked.groupby("label_fraction").head(1).sort_values("label_fraction").index
+    return [points[index] for index in firsts]
+
+
+def tabulate_choices(report: dict[str, Any]) -> str:
+    """Write as Markdown what validation photos choose at each label fraction and what the paper chose, as tested."""
+    metrics = {"validation_auroc": "validation AUROC", "accuracy": "test accuracy"}
+    metrics |= {"balanced_accuracy": "test balanced accuracy", "auroc": "test AUROC"}
+    lines = [["labels", "photos", "chosen by", "block", "t", *metrics.values()]]
+    for choice, name in (("best", "validation"), ("paper", "the paper")):
+        for row in report[choice]:
+            cells = [f"{row['label_fraction']:.0%}", row["photos"], name, row["block"], row["timestep"]]
+            lines.append([*map(str, cells), *(_mean_and_spread(row, metric) for metric in metrics)])
+    return _markdown(lines)
+
+
+def tabulate_accuracies(report: dict[str, Any]) -> str:
+    """Write the test accuracy at each block and timestep as Markdown, a table for each label fraction."""
+    tables = []
+    for label_fraction, points in pd.DataFrame(report["points"]).groupby("label_fraction"):
+        cells = {
+            (row["timestep"], row["block"]): _mean_and_spread(row, "accuracy") for row in points.to_dict("records")
+        }
+        blocks = sorted(set(points["block"]))
+        lines = [["t", *(f"block {block}" for block in blocks)]]
+        lines += [[str(t), *(cells[t, block] for block in blocks)] for t in sorted(set(points["timestep"]))]
+        tables.append(f"{label_fraction:.0%} labelled\n\n{_markdown(lines)}")
+    return "\n".join(tables)
 
 
 def compare_segmentation_readings(
@@ -34,6 +224,8 @@ def compare_segmentation_readings(
     train: Dataset,
     validation: Dataset,
     arguments: SegmentationArguments,
+    features: Path,
+    accelerator: Accelerator,
 ) -> Iterator[dict[str, Any]]:
     """Train pixel classifiers on each set of blocks at each timestep and score them on validation photos.
 
@@ -41,15 +233,17 @@ def compare_segmentation_readings(
         `dict`: `blocks`, `timestep`, `mean_iou` and `lesion_iou`, pooled over 1,500 random pixels of each photo,
         averaged over two seeds of the heads.
     """
-    accelerator, processor = Accelerator(), FEDDImageProcessor(size=image_size)
+    processor = FEDDImageProcessor(size=image_size)
     all_blocks = sorted({block for blocks in readings for block in blocks})
     for timestep in tqdm(timesteps, desc="Segmentation", unit="timestep"):
         reading: dict[str, Any] = {"timesteps": [timestep], "image_size": image_size}
         model = FEDDForSegmentation.from_backbone(backbone, blocks=all_blocks, **reading)
-        sets = [extract_feature_maps(model, processor, dataset, accelerator) for dataset in (train, validation)]
+        store = FeatureStore(features, model, processor, dtype="float32")
+        sets = [StoredFeatures(store.extract(rows, accelerator), rows, processor) for rows in (train, validation)]
         for blocks in readings:
             model = FEDDForSegmentation.from_backbone(backbone, blocks=blocks, **reading)
-            seen, unseen = (_choose(features, [all_blocks.index(block) for block in blocks]) for features in sets)
+            indices = [all_blocks.index(block) for block in blocks]
+            seen, unseen = (labelled.select_maps(indices) for labelled in sets)
             scores = []
             for seed in SEEDS:
                 train_pixel_classifiers(model, seen, replace(arguments, seed=seed), accelerator)
@@ -58,54 +252,140 @@ def compare_segmentation_readings(
             yield {"blocks": blocks, "timestep": timestep, "mean_iou": mean_iou, "lesion_iou": lesion_iou}
 
 
-def compare_classification_readings(
-    backbone: str, blocks: list[int], timesteps: list[int], image_size: int, train: Dataset, validation: Dataset
-) -> Iterator[dict[str, Any]]:
-    """Train malignancy classifiers on each block at each timestep and score them on validation photos.
-
-    One half of `validation` says when training stops, the other half scores, and then the other way round.
-
-    Yields:
-        `dict`: `blocks`, `timestep` and `auroc`, averaged over both halves and two seeds of the head.
-    """
-    accelerator, processor = Accelerator(), FEDDImageProcessor(size=image_size)
-    for timestep in tqdm(timesteps, desc="Classification", unit="timestep"):
-        for block in blocks:
-            model = FEDDForImageClassification.from_backbone(
-                backbone, blocks=[block], timesteps=[timestep], image_size=image_size
-            )
-            seen = extract_pooled_features(model, processor, train, accelerator)
-            pooled, labels = extract_pooled_features(model, processor, validation, accelerator)
-            halves = [(pooled[start::2], labels[start::2]) for start in (0, 1)]
-            scores = []
-            for seed in SEEDS:
-                for stop, score in (halves, halves[::-1]):
-                    arguments = ClassificationArguments(seed=seed)
-                    train_malignancy_classifier(model, seen, stop, arguments, accelerator)
-                    scores.append(_auroc(model, *score))
-            yield {"blocks": [block], "timestep": timestep, "auroc": float(np.mean(scores))}
-
-
 def paint_selection_photos(size: int) -> tuple[Dataset, Dataset]:
     """Paint the photos on which readings are compared: seeds that no other experiment uses."""
     return paint_dataset(10, seed=100, size=size), paint_dataset(20, seed=101, size=size)
 
 
-def _choose(features: FeatureMaps, indices: list[int]) -> FeatureMaps:
-    return FeatureMaps(tuple(features.feature_maps[index] for index in indices), features.labels)
+def _classifier_model(backbone: str, block: int, image_size: int | None) -> FEDDForImageClassification:
+    given: dict[str, Any] = {} if image_size is None else {"image_size": image_size}
+    return FEDDForImageClassification.from_backbone(backbone, blocks=[block], timesteps=[0], **given)
+
+
+def _is_poolable(config: FEDDConfig, block: int) -> bool:
+    """Whether each number of the feature vector has at least one row of one channel."""
+    return config.block_channels(block) * config.block_size(block) >= config.pooled_size
+
+
+def _points(model: FEDDForSegmentation) -> list[dict[str, int]]:
+    """List blocks and timesteps as features are stored, the last timestep by the paper's name for it."""
+    last = model.config.num_train_timesteps - 1
+    names = {timestep: last + 1 if timestep == last else timestep for timestep in model.config.timesteps}
+    return [{"block": block, "timestep": name} for name in names.values() for block in model.config.blocks]
+
+
+def _describe(model: FEDDForSegmentation, photos: dict[str, Dataset]) -> dict[str, Any]:
+    """Return what the classifiers stand on, as JSON."""
+    names = ("backbone", "backbone_sha256", "blocks", "timesteps", "image_size", "noise_seed")
+    reading = {name: getattr(model.config, name) for name in names}
+    return {"reading": reading, "photos": {name: list(rows["image_id"]) for name, rows in photos.items()}}
+
+
+def _read_splits(
+    model: FEDDForSegmentation, photos: dict[str, Dataset], features: Path, accelerator: Accelerator
+) -> PooledSplits:
+    """Return pooled features, `(num_points, num_images, pooled_size)`, and labels of each split."""
+    processor = FEDDImageProcessor(size=model.config.image_size)
+    store = FeatureStore(features, model, processor, dtype="float32", pooled_size=model.config.pooled_size)
+    files = {name: store.extract(rows, accelerator) for name, rows in photos.items()}
+    return {
+        name: (read_pooled(files[name]).transpose(0, 1), torch.tensor(rows["malignant"], dtype=torch.long))
+        for name, rows in photos.items()
+    }
+
+
+def _keep_rows(pooled: PooledSplits, rows: list[int]) -> PooledSplits:
+    features, labels = pooled["train"]
+    return pooled | {"train": (features[:, rows], labels[rows])}
+
+
+def _train_points(
+    model: FEDDForSegmentation,
+    pooled: PooledSplits,
+    training: ClassificationArguments,
+    num_seeds: int,
+    accelerator: Accelerator,
+) -> list[dict[str, Any]]:
+    """Train and score the classifiers of one label fraction: the seeds of a point are neighbours."""
+    points = _points(model)
+    parts = {
+        name: (features.repeat_interleave(num_seeds, dim=0), labels) for name, (features, labels) in pooled.items()
+    }
+    seeds = [training.seed + number for number in range(num_seeds)] * len(points)
+    classifier = _classifier_model(model.config.backbone, model.config.blocks[0], model.config.image_size).classifier
+    stack, losses = train_classifiers(classifier, parts["train"], parts["validation"], seeds, training, accelerator)
+    scores = {name: _score(stack, parts[name][0], accelerator) for name in ("validation", "test")}
+    is_malignant = {name: labels.numpy() == 1 for name, (_, labels) in pooled.items()}
+    rows = []
+    for index, point in enumerate(points):
+        members = range(index * num_seeds, (index + 1) * num_seeds)
+        measured = [_measure({name: scores[name][member] for name in scores}, is_malignant) for member in members]
+        table = pd.DataFrame(measured).assign(validation_loss=[min(losses[member]) for member in members])
+        spread = table.std().add_suffix("_std")
+        epochs = float(np.mean([len(losses[member]) for member in members]))
+        rows.append(point | table.mean().to_dict() | spread.to_dict() | {"epochs": epochs})
+    return rows
 
 
 @torch.no_grad()
-def _iou_of_sampled_pixels(model: FEDDForSegmentation, features: FeatureMaps) -> np.ndarray:
-    torch.manual_seed(0)
-    maps, labels = sample_pixels(list(features.feature_maps), features.labels, PIXELS_PER_IMAGE)
-    choices = vote(model.decode_head(maps, labels.shape[-2:]), model.config.voting).argmax(dim=1)
-    counts = count_pixels(labels.cpu().numpy(), choices.cpu().numpy(), model.config.num_labels)
-    return iou(np.array([[of_class[name] for name in COUNTS] for of_class in counts]))
+def _score(stack: torch.nn.Module, features: Tensor, accelerator: Accelerator) -> np.ndarray:
+    return stack(features.to(accelerator.device)).sigmoid().cpu().numpy()
+
+
+def _measure(scores: dict[str, np.ndarray], is_malignant: dict[str, np.ndarray]) -> dict[str, float]:
+    """Score one classifier on the photos of test and validation."""
+    of_class = {
+        name: (of_split[~is_malignant[name]], of_split[is_malignant[name]]) for name, of_split in scores.items()
+    }
+    return {
+        "accuracy": float(((scores["test"] > 0.5) == is_malignant["test"]).mean()),
+        "balanced_accuracy": balanced_accuracy(*of_class["test"]),
+        "auroc": auroc(*of_class["test"]),
+        "validation_auroc": auroc(*of_class["validation"]),
+    }
+
+
+def _is_done(path: Path, settings: dict[str, Any]) -> bool:
+    """Whether a label fraction is finished, by the same grid."""
+    if not path.is_file():
+        return False
+    if read_report(path).get("settings") != json.loads(json.dumps(settings)):
+        raise ValueError(f"{path} is of another grid, with other arguments or photos. Give another `output_dir`.")
+    return True
+
+
+def _write(report: dict[str, Any], path: Path, accelerator: Accelerator) -> None:
+    if accelerator.is_main_process:
+        write_report(report, path)
+    accelerator.wait_for_everyone()
+
+
+def _paper_points(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [row for row in points if (row["block"], row["timestep"]) == PAPER_READINGS[row["label_fraction"]]]
+
+
+def _mean_and_spread(row: dict[str, Any], metric: str) -> str:
+    """Format a metric as `0.83 ± 0.02`, with a dash where nothing can be said."""
+    if pd.isna(row[metric]):
+        return "–"
+    return f"{row[metric]:.2f}" if pd.isna(spread := row[f"{metric}_std"]) else f"{row[metric]:.2f} ± {spread:.2f}"
+
+
+def _markdown(lines: list[list[str]]) -> str:
+    title, *rows = lines
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in [title, ["---"] * len(title), *rows])
 
 
 @torch.no_grad()
-def _auroc(model: FEDDForImageClassification, pooled: torch.Tensor, labels: torch.Tensor) -> float:
-    scores = model.classify(pooled)[:, 1].cpu().numpy()
-    is_malignant = labels.cpu().numpy() == 1
-    return auroc(scores[~is_malignant], scores[is_malignant])
+def _iou_of_sampled_pixels(model: FEDDForSegmentation, features: StoredFeatures) -> np.ndarray:
+    """Return the IoU of each class over random pixels of every photo."""
+    draws = PixelDraws(features, len(features), PIXELS_PER_IMAGE, seed=0)
+    totals = np.zeros((model.config.num_labels, len(COUNTS)), dtype=np.int64)
+    for batch in DataLoader(draws, batch_size=10, collate_fn=pass_on):
+        maps = batch["features"].transpose(1, 2)[:, :, None].to(model.device)  # (batch_size, channels, 1, num_pixels)
+        labels = batch["labels"][:, None]
+        member_logits = model.decode_head(maps.split(model.config.feature_channels, dim=1), labels.shape[-2:])
+        choices = vote(member_logits, model.config.voting).argmax(dim=1)
+        counts = count_pixels(labels.numpy(), choices.cpu().numpy(), model.config.num_labels)
+        totals += np.array([[of_class[name] for name in COUNTS] for of_class in counts])
+    return iou(totals)

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 from datasets import Dataset
 
@@ -19,8 +21,10 @@ from fedd_hf.image_processing_fedd import FEDDImageProcessor
 from fedd_hf.inference import predict_classification, predict_segmentation
 from fedd_hf.modeling_fedd import FEDDForImageClassification, FEDDForSegmentation
 from fedd_hf.training.arguments import ClassificationArguments, SegmentationArguments
-from fedd_hf.training.feature_store import extract_feature_maps, extract_pooled_features
-from fedd_hf.training.heads import train_malignancy_classifier, train_pixel_classifiers
+from fedd_hf.training.feature_store import FeatureStore, read_pooled
+from fedd_hf.training.malignancy_heads import train_malignancy_classifier
+from fedd_hf.training.pixel_heads import train_pixel_classifiers
+from fedd_hf.training.pixels import StoredFeatures
 
 TRAIN_SEED, VALIDATION_SEED, TEST_SEED = 0, 1, 2
 
@@ -85,8 +89,10 @@ def _run_segmentation(
 ) -> dict[str, Any]:
     model = FEDDForSegmentation.from_backbone("embedded")
     processor = FEDDImageProcessor(size=model.config.image_size)
-    features = extract_feature_maps(model, processor, train, accelerator)
-    losses = train_pixel_classifiers(model, features, arguments, accelerator)
+    with TemporaryDirectory() as root:
+        files = FeatureStore(Path(root), model, processor).extract(train, accelerator)
+        features = StoredFeatures(files, train, processor)
+        losses = train_pixel_classifiers(model, features, arguments, accelerator)
     _save_model(model, processor, output_dir / "segmentation")
     maps_dir = output_dir / "maps"
     maps_dir.mkdir()
@@ -106,13 +112,22 @@ def _run_malignancy(
 ) -> dict[str, Any]:
     model = FEDDForImageClassification.from_backbone("embedded")
     processor = FEDDImageProcessor(size=model.config.image_size)
-    seen, unseen = (extract_pooled_features(model, processor, part, accelerator) for part in (train, validation))
+    seen, unseen = (_pool(model, processor, part, accelerator) for part in (train, validation))
     losses = train_malignancy_classifier(model, seen, unseen, arguments, accelerator)
     _save_model(model, processor, output_dir / "malignancy")
     predictions = predict_classification(model, processor, test)
     predictions.to_parquet(output_dir / "malignancy_predictions.parquet")
     rows = classification_by_tone(predictions).to_dict("records")
     return {"by_tone": rows, "best_validation_loss": min(losses), "epochs": len(losses), **_reading(model)}
+
+
+def _pool(
+    model: FEDDForImageClassification, processor: FEDDImageProcessor, photos: Dataset, accelerator: Accelerator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    with TemporaryDirectory() as root:
+        store = FeatureStore(Path(root), model, processor, pooled_size=model.config.pooled_size)
+        pooled = read_pooled(store.extract(photos, accelerator))[:, 0]
+    return pooled, torch.tensor(photos["malignant"])
 
 
 def _reading(model: FEDDForSegmentation | FEDDForImageClassification) -> dict[str, Any]:

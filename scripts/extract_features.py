@@ -2,7 +2,7 @@
 
 Usage:
     python scripts/extract_features.py --dataset pad-ufes-20 --root pad_ufes_20 --features features
-    python scripts/extract_features.py --pooled --blocks 2 4 6 8 --timesteps 0 50 100
+    python scripts/extract_features.py --pooled --task classification
     torchrun --nproc_per_node 2 scripts/extract_features.py --num-threads 1
 """
 
@@ -21,6 +21,7 @@ from transformers.utils import logging
 from fedd_hf import FEDDForSegmentation, FEDDImageProcessor
 from fedd_hf.data.loading import DataArguments, load_splits
 from fedd_hf.data.schema import count_photos
+from fedd_hf.experiments.block_timestep import open_backbone
 from fedd_hf.training.arguments import FeatureArguments, ReadingArguments
 from fedd_hf.training.feature_store import FeatureStore
 
@@ -30,7 +31,10 @@ class ExtractionArguments:
     """What is kept."""
 
     task: str = field(default="segmentation", metadata={"help": "segmentation or classification: whose splits"})
-    pooled: bool = field(default=False, metadata={"help": "keep 512 max-pooled numbers of each block and timestep"})
+    pooled: bool = field(
+        default=False,
+        metadata={"help": "of all even blocks and 21 timesteps, unless given, keep 512 max-pooled numbers each"},
+    )
 
 
 def extract(
@@ -40,7 +44,10 @@ def extract(
     splits = load_splits(data, extraction.task)
     accelerator.print(count_photos(splits).to_string(index=False))
     photos = concatenate_datasets(list(splits.values()))
-    model = FEDDForSegmentation.from_backbone(reading.backbone, **reading.given())
+    if extraction.pooled:
+        model = open_backbone(reading)
+    else:
+        model = FEDDForSegmentation.from_backbone(reading.backbone, **reading.given())
     processor = FEDDImageProcessor(size=model.config.image_size)
     pooled_size = model.config.pooled_size if extraction.pooled else None
     store = FeatureStore(Path(features.features), model, processor, pooled_size=pooled_size, **features.of_store())

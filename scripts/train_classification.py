@@ -60,7 +60,7 @@ def train(
     seen, unseen = pool_photos(model, processor, [photos, unseen_photos], root, features, accelerator)
     arguments = {"data": asdict(data), "reading": asdict(reading) | chosen, "training": asdict(training)}
     arguments["features"] = {"dtype": features.dtype}
-    identity = arguments | {"photos": photos["image_id"], "backbone": model.config.backbone_sha256}
+    identity = arguments | {"photos": photos["image_id"][:], "backbone": model.config.backbone_sha256}
     state = RunState(run, accelerator, identity)
     losses = train_malignancy_classifier(model, seen, unseen, training, accelerator, state)
     result = {"photos": len(photos), "validation_loss": min(losses), "machine": describe_machine()}

@@ -46,7 +46,7 @@ def train(
     labelled = open_features(model, processor, photos, features, accelerator)
     arguments = {"data": asdict(data), "reading": asdict(reading), "training": asdict(training)}
     arguments["features"] = {"dtype": features.dtype, "augment": features.augment}
-    identity = arguments | {"photos": photos["image_id"], "backbone": model.config.backbone_sha256}
+    identity = arguments | {"photos": photos["image_id"][:], "backbone": model.config.backbone_sha256}
     state = RunState(run, accelerator, identity)
     losses = train_pixel_classifiers(model, labelled, training, accelerator, state)
     result = {"photos": len(photos), "final_loss": losses[-1], "machine": describe_machine()}

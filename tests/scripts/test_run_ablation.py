@@ -1,23 +1,103 @@
-"""The comparison of blocks and timesteps, from the command line."""
+"""scripts/run_ablation.py, on the tiny backbone."""
 
 import json
-import subprocess
-import sys
+import runpy
 from pathlib import Path
 
 import pytest
+from accelerate.state import AcceleratorState
 
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "run_ablation.py"
+from fedd_hf.data.schema import FEATURES
+from fedd_hf.data.synthetic import paint_dataset
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "run_ablation.py"
+GRID = ["--image-size", "64", "--blocks", "4", "--timesteps", "0", "1000", "--max-epochs", "3"]
+GRID += ["--num-seeds", "1", "--label-fractions", "0.05"]
+
+
+@pytest.fixture
+def run_ablation(tiny_backbone, tmp_path):
+    """Run the script on the tiny backbone and return the folder of its results."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    main = runpy.run_path(str(SCRIPT))["main"]
+
+    def run(*arguments):
+        main(["--backbone", str(tiny_backbone), "--output-dir", str(tmp_path / "results"), *map(str, arguments)])
+        return tmp_path / "results"
+
+    yield run
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """A user's folder of 60 painted photos: 10 of each tone and kind to train, and a few of each to hold out."""
+    root = tmp_path_factory.mktemp("photos") / "clinic"
+    (root / "images").mkdir(parents=True)
+    lines = ["file_name,skin_tone,malignant,patient_id,split"]
+    for index, row in enumerate(paint_dataset(num_per_tone=20, seed=0, size=32)):
+        name = f"{row['image_id']}.png"
+        row["image"].save(root / "images" / name)
+        split = "train" if index < 36 else ("validation", "test")[index % 12 // 6]
+        tone = FEATURES["skin_tone"].int2str(row["skin_tone"])
+        lines.append(f"{name},{tone},{int(row['malignant'])},P{index},{split}")
+    (root / "metadata.csv").write_text("\n".join(lines) + "\n")
+    return root
+
+
+def test_the_grid_runs_on_any_dataset_and_writes_report_tables_and_defaults(run_ablation, photos, capsys):
+    arguments = ["--dataset", "folder", "--root", photos, *GRID]
+
+    folder = run_ablation(*arguments)
+
+    report = json.loads((folder / "report.json").read_text())
+    assert report["experiment"] == "block_timestep"
+    assert len(report["points"]) == 2
+    assert (folder / "features").is_dir()
+    assert "| 1000 |" in (folder / "grid.md").read_text()
+    (best,) = report["best"]
+    defaults = json.loads((folder / "fedd_defaults.json").read_text())
+    timestep = min(best["timestep"], 999)
+    assert defaults == {"classification": {"blocks": [best["block"]], "timesteps": [timestep], "image_size": 64}}
+    printed = capsys.readouterr().out
+    assert "| 5% | 30 | validation |" in printed
+    assert "| 5% | 30 | the paper | 4 | 0 |" in printed
+    points = (folder / "grid-05.json").read_bytes()
+    assert (run_ablation(*arguments) / "grid-05.json").read_bytes() == points  # read, not trained again
+
+
+def test_features_lie_beside_the_results_unless_they_are_shared():
+    arguments = runpy.run_path(str(SCRIPT))["AblationArguments"]
+
+    assert arguments(output_dir="results").store == Path("results/features")
+    assert arguments(output_dir="results", features="shared").store == Path("shared")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--task", "both"], r"`task` must be one of \['classification', 'segmentation'\], got 'both'"),
+        (["--label-fractions", "0.3"], "`label_fractions` must be of"),
+        (["--task", "segmentation", "--blocks", "4"], "fixed sets of blocks"),
+        (["--dataset", "nobody"], "`dataset` must be one of"),
+    ],
+)
+def test_a_wrong_argument_ends_in_one_line(run_ablation, arguments, message):
+    with pytest.raises(SystemExit, match=f"^run_ablation: .*{message}"):
+        run_ablation(*arguments)
 
 
 @pytest.mark.slow
-def test_run_ablation_writes_the_best_reading_of_each_task(tmp_path):
-    arguments = ["--image-size", "64", "--num-steps", "2", "--timesteps", "50", "--output-dir", str(tmp_path)]
+def test_the_segmentation_task_writes_the_best_reading_beside_that_of_the_other_task(tmp_path):
+    AcceleratorState._reset_state(reset_partial_state=True)
+    (tmp_path / "fedd_defaults.json").write_text('{"classification": {"blocks": [4]}}')
+    arguments = ["--task", "segmentation", "--image-size", "64", "--num-steps", "2", "--timesteps", "50"]
 
-    subprocess.run([sys.executable, str(SCRIPT), *arguments], check=True, capture_output=True, timeout=600)
+    runpy.run_path(str(SCRIPT))["main"]([*arguments, "--output-dir", str(tmp_path)])
 
-    report = json.loads((tmp_path / "ablation.json").read_text())
-    defaults = json.loads((tmp_path / "fedd_defaults.json").read_text())
-    for task, metric in (("segmentation", "mean_iou"), ("classification", "auroc")):
-        best = max(report[task], key=lambda row: row[metric])
-        assert defaults[task] == {"blocks": best["blocks"], "timesteps": [50], "image_size": 64}
+    rows = json.loads((tmp_path / "segmentation.json").read_text())["segmentation"]
+    best = max(rows, key=lambda row: row["mean_iou"])
+    assert json.loads((tmp_path / "fedd_defaults.json").read_text()) == {
+        "classification": {"blocks": [4]},
+        "segmentation": {"blocks": best["blocks"], "timesteps": [50], "image_size": 64},
+    }

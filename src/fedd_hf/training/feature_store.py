@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -154,7 +155,7 @@ class FeatureStore:
         if not all(tensor.isfinite().all() for tensor in tensors.values()):
             raise ValueError(f"A feature is too large for {self.reading['dtype']}. Type --dtype float32.")
         path.parent.mkdir(exist_ok=True)
-        temporary = path.with_name(f".{path.name}.tmp")
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # another process may have the same photo
         save_file(tensors, temporary)
         temporary.replace(path)
 
@@ -179,7 +180,7 @@ class FeatureStore:
                 lock.acquire()
             except Timeout as error:
                 raise OSError(f"Another run is writing {self.folder}. Wait for it, or choose a new root.") from error
-            for leftover in self.folder.glob("*/.*.tmp"):
+            for leftover in self.folder.glob("*/.*"):  # also those of safetensors, `.tmp` and six letters
                 leftover.unlink()
             manifest = {"reading": self.reading, "settings": self.settings, "device": accelerator.device.type}
             write_json(manifest, self.folder / MANIFEST)

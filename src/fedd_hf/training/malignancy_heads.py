@@ -27,7 +27,7 @@ PAPER_READINGS = {0.05: (4, 0), 0.10: (6, 0), 0.15: (12, 0), 0.20: (14, 0)}
 PooledFeatures = tuple[Tensor, Tensor]
 
 
-def paper_reading(label_fraction: float) -> dict[str, list[int]]:
+def paper_reading(label_fraction: float | None) -> dict[str, list[int]]:
     """Return `blocks` and `timesteps` that the paper reads, of its 256 px backbone, for a share of DDI labelled.
 
     Args:
@@ -41,9 +41,9 @@ def paper_reading(label_fraction: float) -> dict[str, list[int]]:
         >>> paper_reading(0.05)
         {'blocks': [4], 'timesteps': [0]}
     """
-    reading = PAPER_READINGS.get(round(label_fraction, 6))
+    reading = PAPER_READINGS.get(round(label_fraction or 0.0, 6))
     if reading is None:
-        raise ValueError(f"The paper reads DDI at the label fractions {list(PAPER_READINGS)}, got {label_fraction}.")
+        raise ValueError(f"The paper reads DDI at `label_fraction` {list(PAPER_READINGS)}, got {label_fraction}.")
     block, timestep = reading
     return {"blocks": [block], "timesteps": [timestep]}
 

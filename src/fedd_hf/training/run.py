@@ -112,12 +112,13 @@ class RunState:
         self.accelerator.wait_for_everyone()
 
     def finish(self) -> None:
-        """Remove the checkpoints; first by name, so that a kill leaves no half of one to go on from."""
+        """End the run: remove the checkpoints, first by name, so that a kill leaves no half of one, and the processes."""
         if self.accelerator.is_main_process and self.folder.exists():
             removed = self.folder.with_name(".checkpoints")
             shutil.rmtree(removed, ignore_errors=True)
             shutil.rmtree(self.folder.rename(removed))
         self.accelerator.wait_for_everyone()
+        self.accelerator.end_training()
 
 
 def save_run(
@@ -147,4 +148,3 @@ def save_run(
             model.push_to_hub(arguments.push_to_hub)
             processor.push_to_hub(arguments.push_to_hub)
     accelerator.wait_for_everyone()
-    accelerator.end_training()

@@ -1,0 +1,332 @@
+"""The grid of blocks, timesteps and label fractions, on painted photos and the tiny backbone."""
+
+import json
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from datasets import DatasetDict
+
+from fedd_hf.data.ddi.draw import CELLS, draw_classification
+from fedd_hf.data.ddi.metadata import METADATA_FILE, read_ddi_metadata
+from fedd_hf.data.schema import tone_labels
+from fedd_hf.data.synthetic import paint_dataset
+from fedd_hf.evaluation.report import read_report
+from fedd_hf.experiments import block_timestep
+from fedd_hf.experiments.block_timestep import (
+    BLOCKS,
+    TIMESTEPS,
+    GridArguments,
+    choose_points,
+    compare_segmentation_readings,
+    draw_labelled,
+    open_backbone,
+    run_grid,
+    tabulate_accuracies,
+    tabulate_choices,
+)
+from fedd_hf.training.arguments import ClassificationArguments, ReadingArguments, SegmentationArguments
+
+FEW_EPOCHS = ClassificationArguments(max_epochs=4, learning_rate=1e-2)
+TWO_FRACTIONS = GridArguments(label_fractions=[0.05, 0.10], num_seeds=2)
+
+
+@pytest.fixture(scope="module")
+def splits():
+    """Painted photos: 60 to train, 12 to validate and 12 to test."""
+    sizes = {"train": 20, "validation": 4, "test": 4}
+    return DatasetDict({name: paint_dataset(per, seed, size=32) for seed, (name, per) in enumerate(sizes.items())})
+
+
+@pytest.fixture
+def accelerator():
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield Accelerator(cpu=True)
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture
+def make_reading(tiny_backbone):
+    def make(**fields):
+        given = {"blocks": [4, 6], "timesteps": [0, 1000], "image_size": 64} | fields
+        return ReadingArguments(backbone=str(tiny_backbone), **given)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def features(tmp_path_factory):
+    """A folder of feature stores that all grids share."""
+    return tmp_path_factory.mktemp("features")
+
+
+@pytest.fixture
+def run(splits, make_reading, features, tmp_path, accelerator):
+    """Run a grid of 2 blocks, 2 timesteps and 2 label fractions into a folder."""
+
+    def run(name="grid", grid=TWO_FRACTIONS, training=FEW_EPOCHS, photos=splits, **reading):
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        return run_grid(photos, make_reading(**reading), training, grid, folder, features, accelerator)
+
+    return run
+
+
+@pytest.fixture
+def trainings(monkeypatch):
+    """Number of classifiers in each training; with `allowed`, the next one after so many is a kill."""
+    record = {"sizes": [], "allowed": None}
+    train = block_timestep.train_classifiers
+
+    def train_or_die(classifier, seen, unseen, seeds, *others):
+        if len(record["sizes"]) == record["allowed"]:
+            raise KeyboardInterrupt
+        record["sizes"].append(len(seeds))
+        return train(classifier, seen, unseen, seeds, *others)
+
+    monkeypatch.setattr(block_timestep, "train_classifiers", train_or_die)
+    return record
+
+
+def without_times(report):
+    return {name: value for name, value in report.items() if name not in ("seconds", "machine")}
+
+
+# --- the grid --------------------------------------------------------------------------------------------------------
+
+
+def test_the_grid_is_that_of_figure_6():
+    assert BLOCKS == [2, 4, 6, 8, 10, 12, 14]
+    assert len(TIMESTEPS) == 21
+    assert (TIMESTEPS[0], TIMESTEPS[1], TIMESTEPS[-1]) == (0, 50, 1000)
+    assert GridArguments().label_fractions == [0.05, 0.10, 0.15, 0.20]
+    assert GridArguments().num_seeds >= 3
+
+
+def test_a_grid_scores_every_block_timestep_and_label_fraction(run, trainings, tmp_path):
+    report = run()
+
+    points = [(row["label_fraction"], row["timestep"], row["block"]) for row in report["points"]]
+    assert points == [(fraction, t, block) for fraction in (0.05, 0.1) for t in (0, 1000) for block in (4, 6)]
+    assert [row["photos"] for row in report["points"]] == [30] * 4 + [60] * 4
+    assert trainings["sizes"] == [8, 8]  # all points and seeds of a fraction at once
+    for row in report["points"]:
+        for metric in ("accuracy", "balanced_accuracy", "auroc", "validation_auroc"):
+            assert 0 <= row[metric] <= 1
+            assert row[f"{metric}_std"] >= 0
+        assert row["validation_loss"] > 0
+        assert 1 <= row["epochs"] <= 4
+    assert read_report(tmp_path / "grid" / "report.json") == report
+    assert report["seconds"].keys() == {"features", "heads, 5%", "heads, 10%"}
+
+
+def test_the_last_timestep_is_read_at_index_999_and_called_1000(make_reading):
+    model = open_backbone(make_reading(blocks=None, timesteps=None))
+
+    assert model.config.timesteps == [*range(0, 1000, 50), 999]
+
+
+def test_by_default_a_grid_reads_the_papers_blocks_that_the_backbone_has(make_reading):
+    assert open_backbone(make_reading(blocks=None)).config.blocks == [2, 4, 6, 8]
+
+
+def test_by_default_a_block_that_is_too_small_to_pool_is_left_out(make_reading):
+    assert open_backbone(make_reading(blocks=None, image_size=64)).config.block_size(2) * 16 == 512
+    with pytest.raises(ValueError, match="too small to pool"):
+        open_backbone(make_reading(blocks=[0, 4]))
+
+
+def test_a_point_is_scored_with_the_features_of_its_own_block_and_timestep(run, monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+
+    def only_the_last_is_informative(files):
+        labels = torch.arange(len(files)) // 3 % 2  # of painted photos, in each split
+        pooled = torch.randn(len(files), 4, 512, generator=generator)
+        pooled[:, -1] += 3 * labels[:, None]
+        return pooled
+
+    monkeypatch.setattr(block_timestep, "read_pooled", only_the_last_is_informative)
+
+    report = run()
+
+    aurocs = {(row["label_fraction"], row["timestep"], row["block"]): row["auroc"] for row in report["points"]}
+    informative = {point for point, value in aurocs.items() if value == 1.0}
+    assert informative == {(0.05, 1000, 6), (0.10, 1000, 6)}
+    assert [(row["timestep"], row["block"]) for row in report["best"]] == [(1000, 6)] * 2
+
+
+def test_seeds_of_a_point_differ(run):
+    report = run()
+
+    assert max(row["validation_loss_std"] for row in report["points"]) > 1e-3
+
+
+def test_a_single_seed_has_no_spread(run):
+    report = run(grid=GridArguments(label_fractions=[0.05], num_seeds=1))
+
+    assert {row["accuracy_std"] for row in report["points"]} == {None}
+    assert "±" not in tabulate_accuracies(report)
+
+
+# --- resume ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_grid_that_was_killed_after_a_label_fraction_ends_in_the_same_report(run, trainings):
+    wanted = run("whole")
+    trainings["sizes"].clear()
+    trainings["allowed"] = 1
+    with pytest.raises(KeyboardInterrupt):
+        run("killed")
+    trainings["allowed"] = None
+
+    report = run("killed")
+
+    assert trainings["sizes"] == [8, 8]  # one before the kill, one after it
+    assert without_times(report) == without_times(wanted)
+
+
+def test_a_finished_grid_is_read_not_trained_again(run, trainings):
+    wanted = run()
+    trainings["allowed"] = len(trainings["sizes"])
+
+    assert without_times(run()) == without_times(wanted)
+
+
+def test_a_folder_of_another_grid_is_refused(run, splits):
+    run(grid=GridArguments(label_fractions=[0.05], num_seeds=1))
+
+    with pytest.raises(ValueError, match="another grid"):
+        run(grid=GridArguments(label_fractions=[0.05], num_seeds=2))
+    fewer = DatasetDict(splits | {"test": splits["test"].select(range(6))})
+    with pytest.raises(ValueError, match="another grid"):
+        run(grid=GridArguments(label_fractions=[0.05], num_seeds=1), photos=fewer)
+
+
+# --- choice ----------------------------------------------------------------------------------------------------------
+
+
+def point(label_fraction, block, validation_auroc, validation_loss, auroc=0.5):
+    return {
+        "label_fraction": label_fraction,
+        "block": block,
+        "validation_auroc": validation_auroc,
+        "validation_loss": validation_loss,
+        "auroc": auroc,
+    }
+
+
+def test_validation_chooses_whatever_test_says():
+    points = [point(0.05, 2, 0.9, 0.5, auroc=0.1), point(0.05, 4, 0.8, 0.1, auroc=1.0), point(0.1, 4, 0.6, 0.6)]
+
+    assert [row["block"] for row in choose_points(points)] == [2, 4]
+
+
+def test_the_better_loss_chooses_among_equal_aurocs():
+    points = [point(0.05, 2, 1.0, 0.5), point(0.05, 4, 1.0, 0.3), point(0.05, 6, 0.9, 0.1)]
+
+    assert [row["block"] for row in choose_points(points)] == [4]
+
+
+def test_the_loss_chooses_where_validation_photos_are_of_one_class():
+    points = [point(0.05, 2, None, 0.5), point(0.05, 4, None, 0.3)]
+
+    assert [row["block"] for row in choose_points(points)] == [4]
+
+
+def test_the_reading_of_the_paper_is_reported_beside_the_choice(run):
+    report = run()
+
+    assert [(row["label_fraction"], row["block"], row["timestep"]) for row in report["paper"]] == [
+        (0.05, 4, 0),
+        (0.10, 6, 0),
+    ]
+    assert [row["label_fraction"] for row in report["best"]] == [0.05, 0.10]
+
+
+def test_tables_show_the_choice_and_every_accuracy(run):
+    report = run()
+
+    choices, accuracies = tabulate_choices(report).splitlines(), tabulate_accuracies(report)
+    assert len(choices) == 2 + 4
+    assert choices[2].startswith("| 5% | 30 | validation |")
+    assert choices[4].startswith("| 5% | 30 | the paper | 4 | 0 |")
+    assert accuracies.count("| 1000 |") == 2
+    assert "| t | block 4 | block 6 |" in accuracies
+    assert json.loads(json.dumps(report)) == report
+
+
+# --- labelled photos -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("label_fraction", "per_cell"), [(0.05, 5), (0.10, 10)])
+def test_labelled_photos_are_balanced_by_tone_and_malignancy(splits, label_fraction, per_cell):
+    train = splits["train"]
+
+    rows = draw_labelled(train, label_fraction)
+
+    cells = list(zip(tone_labels(train), train["malignant"], strict=True))
+    assert Counter(cells[row] for row in rows) == dict.fromkeys(CELLS, per_cell)
+
+
+def test_a_smaller_fraction_is_part_of_a_larger_one(splits):
+    assert set(draw_labelled(splits["train"], 0.05)) < set(draw_labelled(splits["train"], 0.10))
+
+
+def test_photos_without_a_tone_are_balanced_by_malignancy(splits):
+    train = splits["train"].remove_columns("skin_tone").add_column("skin_tone", [None] * 60)
+    train = train.cast(splits["train"].features)
+
+    rows = draw_labelled(train, 0.05)
+
+    assert Counter(np.array(train["malignant"])[rows].tolist()) == {True: 15, False: 15}
+
+
+def test_of_ddi_the_labelled_photos_are_those_of_its_own_draw(painted_ddi):
+    drawn = draw_classification(read_ddi_metadata(painted_ddi / METADATA_FILE))
+    train = drawn[drawn["split"] == "train"].reset_index(drop=True)
+    template = paint_dataset(1, seed=0, size=32)
+    rows = [
+        template[0] | {"image_id": row.image_id, "skin_tone": row.skin_tone, "malignant": row.malignant}
+        for row in train.itertuples()
+    ]
+
+    labelled = draw_labelled(template.from_list(rows, features=template.features), 0.10)
+
+    assert set(train["image_id"][labelled]) == set(train.loc[train["label_fraction"] <= 10, "image_id"])
+
+
+def test_too_few_photos_are_an_error_that_counts_them(run, splits):
+    with pytest.raises(ValueError, match="15 photos of .* are to be drawn, but there are 10"):
+        run(grid=GridArguments(label_fractions=[0.15]))
+
+
+def test_a_missing_split_is_named(run, splits):
+    with pytest.raises(ValueError, match="'validation' is needed"):
+        run(photos=DatasetDict(train=splits["train"], test=splits["test"]))
+
+
+@pytest.mark.parametrize("fields", [{"label_fractions": [0.5]}, {"num_seeds": 0}])
+def test_a_grid_that_the_paper_has_not_is_refused(fields):
+    with pytest.raises(ValueError, match=f"`{next(iter(fields))}` must be"):
+        GridArguments(**fields)
+
+
+# --- segmentation ----------------------------------------------------------------------------------------------------
+
+
+def test_segmentation_readings_are_compared_on_the_features_of_their_own_blocks(tiny_backbone, tmp_path, accelerator):
+    train, validation = paint_dataset(2, seed=0, size=32), paint_dataset(1, seed=1, size=32)
+    arguments = SegmentationArguments(num_steps=3, images_per_step=3, pixels_per_image=50)
+
+    rows = list(
+        compare_segmentation_readings(
+            str(tiny_backbone), [[4], [4, 6]], [50], 32, train, validation, arguments, tmp_path, accelerator
+        )
+    )
+
+    assert [(row["blocks"], row["timestep"]) for row in rows] == [([4], 50), ([4, 6], 50)]
+    assert all(0 <= row["mean_iou"] <= 1 for row in rows)
+    assert len(list(tmp_path.glob("*/*/*.safetensors"))) == 9  # one file for each photo, whatever is read of it

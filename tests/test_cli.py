@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from fedd_hf import FEDDForSegmentation, FEDDImageProcessor, cli
+from fedd_hf import FEDDForSegmentation, FEDDImageProcessor, cli, inference, modeling_fedd
 from fedd_hf.evaluation.report import read_report
 from fedd_hf.experiments import quickstart
 from fedd_hf.training.arguments import ClassificationArguments, SegmentationArguments
@@ -267,7 +267,7 @@ def test_each_failure_is_named_whatever_its_message_says(photos, models, tmp_pat
     def fail(*_):
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(cli, "_segment_photo", fail)
+    monkeypatch.setattr(cli, "_draw_segmentation", fail)
     result = invoke("predict", photos, "--model", models["segmentation"], "--output-dir", tmp_path / "out")
 
     assert result.exit_code == 1
@@ -291,6 +291,91 @@ def test_a_folder_that_is_named_like_a_photo_is_looked_into(photos, models, tmp_
     result = invoke("predict", photos, "--model", models["segmentation"], "--output-dir", tmp_path / "out")
 
     assert "3 of 3 photos predicted" in message_of(result)
+
+
+# --- predict: batches ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def five_photos(tmp_path):
+    """Photos of five sizes."""
+    folder = tmp_path / "five"
+    folder.mkdir()
+    for index in range(5):
+        draw_photo((20 + index, 30), seed=index).save(folder / f"{index}.png")
+    return folder
+
+
+@pytest.fixture
+def batches(monkeypatch):
+    """How many photos were segmented together; two at most fit into a batch."""
+    monkeypatch.setattr(modeling_fedd, "_PIXELS_PER_BATCH", 2 * 16 * 16)
+    segment, sizes = inference.segment_photos, []
+
+    def note_and_segment(model, processor, photos):
+        sizes.append(len(photos))
+        return segment(model, processor, photos)
+
+    monkeypatch.setattr(inference, "segment_photos", note_and_segment)
+    return sizes
+
+
+def test_photos_are_predicted_in_batches_and_said_in_their_order(five_photos, batches, models, tmp_path):
+    result = invoke("predict", five_photos, "--model", models["segmentation"], "--output-dir", tmp_path / "out")
+
+    assert result.exit_code == 0, result.output
+    assert batches == [2, 2, 1]
+    assert [line["map"] for line in lines_of(tmp_path / "out")] == [f"{index}_map.png" for index in range(5)]
+    for index in range(5):
+        assert Image.open(tmp_path / "out" / f"{index}_map.png").size == (30, 20 + index)
+
+
+def test_what_is_predicted_does_not_depend_on_the_batches(five_photos, models, tmp_path, monkeypatch):
+    command = ["predict", five_photos, *(f"--model={model}" for model in models.values()), "--output-dir"]
+    invoke(*command, tmp_path / "all")
+    monkeypatch.setattr(modeling_fedd, "_PIXELS_PER_BATCH", 1)
+
+    invoke(*command, tmp_path / "alone")
+
+    for together, alone in zip(lines_of(tmp_path / "all"), lines_of(tmp_path / "alone"), strict=True):
+        assert together["malignancy"] == pytest.approx(alone["malignancy"], abs=2e-6)  # of six digits
+        assert together["uncertainty"] == pytest.approx(alone["uncertainty"], abs=2e-6)
+        assert together["area"] == pytest.approx(alone["area"], abs=0.01)  # votes may turn on 1e-6
+
+
+def test_a_bad_photo_does_not_shorten_a_batch(five_photos, batches, models, tmp_path):
+    (five_photos / "1.png").write_text("This is no picture.")
+
+    result = invoke("predict", five_photos, "--model", models["segmentation"], "--output-dir", tmp_path / "out")
+
+    assert batches == [2, 2]
+    assert "4 of 5 photos predicted" in message_of(result)
+    assert f"Failed: {five_photos / '1.png'} is not an image" in message_of(result)
+
+
+def test_a_photo_on_which_the_model_fails_fails_for_itself_only(five_photos, models, tmp_path, monkeypatch):
+    segment = inference.segment_photos
+
+    def fail_on_the_third(model, processor, photos):
+        if any(photo.height == 22 for photo in photos):
+            raise RuntimeError("out of memory")
+        return segment(model, processor, photos)
+
+    monkeypatch.setattr(inference, "segment_photos", fail_on_the_third)
+    result = invoke("predict", five_photos, "--model", models["segmentation"], "--output-dir", tmp_path / "out")
+
+    assert result.exit_code == 1
+    assert f"Failed: {five_photos / '2.png'}: out of memory" in message_of(result)
+    assert message_of(result).count("Failed") == 1
+    assert [line["map"] for line in lines_of(tmp_path / "out")] == [f"{index}_map.png" for index in (0, 1, 3, 4)]
+
+
+def test_large_photos_do_not_wait_for_a_full_batch(five_photos, batches, models, tmp_path, monkeypatch):
+    monkeypatch.setattr(cli, "HELD_PIXELS", 21 * 30)
+
+    invoke("predict", five_photos, "--model", models["segmentation"], "--output-dir", tmp_path / "out")
+
+    assert batches == [2, 1, 1, 1]  # the first two have 20 x 30 and 21 x 30 pixels
 
 
 # --- predict: bad models ---------------------------------------------------------------------------------------------
@@ -379,15 +464,15 @@ def test_an_output_folder_that_is_a_file_is_refused(photos, models, tmp_path):
 
 
 def test_lines_so_far_survive_an_interruption(photos, models, tmp_path, monkeypatch):
-    segment, calls = cli._segment_photo, []
+    draw, calls = cli._draw_segmentation, []
 
     def interrupt_the_second(*arguments):
         calls.append(arguments)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return segment(*arguments)
+        return draw(*arguments)
 
-    monkeypatch.setattr(cli, "_segment_photo", interrupt_the_second)
+    monkeypatch.setattr(cli, "_draw_segmentation", interrupt_the_second)
     result = invoke("predict", photos, "--model", models["segmentation"], "--output-dir", tmp_path / "out")
 
     assert result.exit_code == 130

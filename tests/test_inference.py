@@ -1,4 +1,5 @@
 import io
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,9 @@ import torch
 from PIL import Image
 from sklearn.metrics import confusion_matrix
 from torchmetrics.classification import MulticlassStatScores
+from transformers import pipeline
 
-from fedd_hf import FEDDImageProcessor
+from fedd_hf import FEDDImageProcessor, inference
 from fedd_hf.data.schema import make_dataset as make_rows
 from fedd_hf.inference import (
     count_pixels,
@@ -17,6 +19,8 @@ from fedd_hf.inference import (
     predict_segmentation,
     score_photos,
     segment_photos,
+    stream_scores,
+    stream_segmentations,
 )
 
 LABELS = ("background", "lesion", "marker", "ruler", "skin")
@@ -193,6 +197,105 @@ def test_prediction_does_not_depend_on_the_mode_in_which_the_model_was_left(segm
 
     assert score_photos(classifier, processor, photos) == wanted[0]
     assert segment_photos(segmenter, processor, photos)[0].uncertainty == wanted[1]
+
+
+# --- batches ---------------------------------------------------------------------------------------------------------
+
+
+def draw_photos(number):
+    rng = np.random.default_rng(5)
+    for index in range(number):
+        yield Image.fromarray(rng.integers(0, 256, (20 + index, 30, 3), dtype=np.uint8))
+
+
+@pytest.fixture
+def forward_passes(monkeypatch):
+    """Sizes of the batches that a model sees, and whether gradients could be taken."""
+    passes = []
+
+    def watch(model):
+        model.register_forward_pre_hook(
+            lambda _, arguments: passes.append((len(arguments[0]), torch.is_inference_mode_enabled()))
+        )
+        return passes
+
+    return watch
+
+
+@pytest.mark.parametrize(("batch_size", "sizes"), [(None, [5, 2]), (1, [1] * 7), (3, [3, 3, 1]), (9, [7])], ids=str)
+def test_photos_go_through_the_model_in_batches_without_gradients(
+    classifier, processor, forward_passes, batch_size, sizes, monkeypatch
+):
+    monkeypatch.setattr(inference, "default_batch_size", lambda image_size: 80 // image_size)
+    passes = forward_passes(classifier)
+
+    scores = score_photos(classifier, processor, draw_photos(7), batch_size)
+
+    assert len(scores) == 7
+    assert passes == [(size, True) for size in sizes]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 7])
+def test_predictions_do_not_depend_on_the_size_of_batches(segmenter, classifier, processor, batch_size):
+    segmented = segment_photos(segmenter, processor, draw_photos(7), batch_size)
+    scores = score_photos(classifier, processor, draw_photos(7), batch_size)
+
+    expected = segment_photos(segmenter, processor, draw_photos(7))
+    for photo, same in zip(segmented, expected, strict=True):
+        assert (photo.segmentation_map == same.segmentation_map).mean() > 0.99  # votes may turn on 1e-6
+        assert photo.uncertainty == pytest.approx(same.uncertainty, abs=1e-6)
+    assert scores == pytest.approx(score_photos(classifier, processor, draw_photos(7)), abs=1e-6)
+
+
+def test_no_photos_are_no_predictions(segmenter, classifier, processor):
+    assert segment_photos(segmenter, processor, []) == []
+    assert score_photos(classifier, processor, []) == []
+
+
+@pytest.mark.parametrize("task", ["segmentation", "classification"])
+def test_photos_are_read_batch_by_batch_and_let_go(task, segmenter, classifier, processor):
+    photos = []
+
+    def read():
+        for photo in draw_photos(9):
+            photos.append(weakref.ref(photo))
+            yield photo
+
+    if task == "segmentation":
+        predictions = stream_segmentations(segmenter, processor, read(), batch_size=3)
+    else:
+        predictions = stream_scores(classifier, processor, read(), batch_size=3)
+
+    for index, _ in enumerate(predictions):
+        assert len(photos) == 3 * (index // 3 + 1)
+        assert sum(photo() is not None for photo in photos) <= 1
+
+
+def test_a_pipeline_gives_the_same_map(segmenter, processor, photos):
+    segment = pipeline("image-segmentation", model=segmenter, image_processor=processor, device="cpu")
+
+    for photo, segmented in zip(photos, segment_photos(segmenter, processor, photos, batch_size=1), strict=True):
+        for part in segment(photo):
+            mask = segmented.segmentation_map == segmenter.config.label2id[part["label"]]
+            np.testing.assert_array_equal(np.asarray(part["mask"]) > 0, mask)
+
+
+@pytest.mark.parametrize("task", ["segmentation", "classification"])
+def test_progress_is_shown_in_photos(task, segmenter, classifier, processor, monkeypatch):
+    shown = []
+    tqdm = inference.tqdm
+
+    def note(*arguments, **options):
+        shown.append(tqdm(*arguments, **options))
+        return shown[0]
+
+    monkeypatch.setattr(inference, "tqdm", note)
+    if task == "segmentation":
+        predict_segmentation(segmenter, processor, make_dataset(5), batch_size=2)
+    else:
+        predict_classification(classifier, processor, make_dataset(5), batch_size=2)
+
+    assert (shown[0].unit, shown[0].total, shown[0].n) == ("photo", 5, 5)
 
 
 # --- predictions tables ----------------------------------------------------------------------------------------------

@@ -12,6 +12,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from scipy.stats import entropy
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from transformers import (
     AutoConfig,
     AutoModelForImageClassification,
@@ -21,8 +23,15 @@ from transformers import (
     pipeline,
 )
 
-from fedd_hf import FEDDForImageClassification, FEDDForSegmentation, FEDDImageProcessor
-from fedd_hf.modeling_fedd import FEDDDecodeHead, FEDDSegmenterOutput, jensen_shannon, pool_features, vote
+from fedd_hf import FEDDForImageClassification, FEDDForSegmentation, FEDDImageProcessor, modeling_fedd
+from fedd_hf.modeling_fedd import (
+    FEDDDecodeHead,
+    FEDDSegmenterOutput,
+    default_batch_size,
+    jensen_shannon,
+    pool_features,
+    vote,
+)
 
 COMMIT = "0123456789" * 4
 
@@ -139,6 +148,193 @@ def test_members_of_a_new_ensemble_differ(make_config):
     assert not torch.equal(weight[:8], weight[8:])
 
 
+# The pixel head in evaluation
+
+
+@pytest.fixture
+def make_head(make_config):
+    """Make a head in evaluation whose weights and statistics differ everywhere."""
+
+    def make(**fields):
+        head = FEDDDecodeHead(make_config(**({"hidden_sizes": [8, 6]} | fields)))
+        for seed, (name, tensor) in enumerate(head.state_dict().items()):
+            if tensor.is_floating_point():
+                values = random(*tensor.shape, seed=seed)
+                tensor.copy_(values.abs() + 0.1 if name.endswith("var") else values)
+        return head.eval()
+
+    return make
+
+
+def make_maps(head, *sizes, batch_size=2):
+    return tuple(
+        random(batch_size, channels, *size, seed=seed)
+        for seed, (channels, size) in enumerate(zip(head.projection.feature_channels, sizes, strict=True))
+    )
+
+
+def all_at_once(head, feature_maps, size):
+    """What training computes, with the running statistics: every member and photo in one tensor at full size."""
+    return head.layers(head.projection(feature_maps, size)).unflatten(1, (head.ensemble_size, -1))
+
+
+def assert_close_to_largest(actual, expected, tolerance=1e-5):
+    torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance * expected.abs().max().item())
+
+
+SHAPES = {
+    "powers of two": ([(4, 4), (8, 8)], (16, 16)),
+    "odd": ([(3, 5), (7, 2)], (17, 11)),
+    "full size": ([(13, 9), (13, 9)], (13, 9)),
+    "one of full size": ([(4, 4), (16, 16)], (16, 16)),
+    "full width only": ([(4, 16), (8, 8)], (16, 16)),
+    "smaller than the maps": ([(32, 32), (4, 4)], (10, 6)),
+    "single pixels": ([(1, 1), (2, 1)], (5, 3)),
+    "one row": ([(1, 40), (1, 40)], (1, 40)),
+}
+
+
+@pytest.mark.parametrize("pixels_per_band", [1, 50, 2048])
+@pytest.mark.parametrize(("map_sizes", "size"), SHAPES.values(), ids=SHAPES)
+def test_evaluation_gives_what_the_formula_of_training_does(make_head, map_sizes, size, pixels_per_band, monkeypatch):
+    monkeypatch.setattr(modeling_fedd, "_PIXELS_PER_BAND", pixels_per_band)
+    head = make_head(ensemble_size=3)
+    feature_maps = make_maps(head, *map_sizes)
+
+    member_logits = head(feature_maps, size)
+
+    assert member_logits.shape == (2, 3, 5, *size)
+    assert_close_to_largest(member_logits, all_at_once(head, feature_maps, size))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"ensemble_size": 1},
+        {"num_labels": 2},
+        {"num_labels": 34},
+        {"hidden_sizes": [7]},
+        {"hidden_sizes": [5, 4, 3, 2]},
+        {"blocks": [2, 3, 4, 5], "timesteps": [50, 100, 150]},
+    ],
+    ids=str,
+)
+def test_evaluation_of_other_heads_gives_what_the_formula_of_training_does(make_head, fields):
+    head = make_head(**fields)
+    sizes = [(3 + i % 3, 4 + i % 2) for i in range(len(head.projection.feature_channels))]
+    feature_maps = make_maps(head, *sizes)
+
+    assert_close_to_largest(head(feature_maps, (12, 9)), all_at_once(head, feature_maps, (12, 9)))
+
+
+def test_evaluation_is_exact_where_means_are_far_from_zero(make_head):
+    head = make_head().double()
+    for tensor in (head.layers[1].running_mean, head.layers[4].running_mean):
+        tensor.fill_(1000.0)
+    feature_maps = tuple(feature_map.double() for feature_map in make_maps(head, (4, 4), (8, 8)))
+
+    torch.testing.assert_close(head(feature_maps, (8, 8)), all_at_once(head, feature_maps, (8, 8)), rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_maps_of_half_precision_are_read_as_they_are(make_head, dtype):
+    head = make_head()
+    feature_maps = tuple(feature_map.to(dtype) for feature_map in make_maps(head, (4, 4), (8, 8)))
+
+    member_logits = head(feature_maps, (16, 16))
+
+    assert torch.equal(member_logits, head(tuple(feature_map.float() for feature_map in feature_maps), (16, 16)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_head_of_half_precision_rounds_its_logits_only(make_head, dtype):
+    head = make_head().to(dtype)
+    feature_maps = make_maps(head, (4, 4), (8, 8))
+
+    member_logits = head(feature_maps, (16, 16))
+
+    assert torch.equal(member_logits, copy.deepcopy(head).float()(feature_maps, (16, 16)).to(dtype))
+
+
+def test_evaluation_runs_under_autocast(make_head):
+    head = make_head()
+    feature_maps = make_maps(head, (4, 4), (8, 8))
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        member_logits = head(feature_maps, (16, 16))
+
+    assert_close_to_largest(member_logits, head(feature_maps, (16, 16)), tolerance=0.03)
+
+
+def test_maps_may_lie_channels_last_in_memory(make_head):
+    head = make_head()
+    feature_maps = make_maps(head, (4, 4), (8, 8))
+    channels_last = tuple(feature_map.contiguous(memory_format=torch.channels_last) for feature_map in feature_maps)
+
+    assert_close_to_largest(head(channels_last, (16, 16)), head(feature_maps, (16, 16)), tolerance=1e-6)
+
+
+def test_what_is_said_of_a_photo_does_not_depend_on_its_batch(make_head):
+    head = make_head()
+    feature_maps = make_maps(head, (4, 4), (8, 8), batch_size=3)
+
+    together = head(feature_maps, (16, 16))
+
+    for photo in range(3):
+        alone = head(tuple(feature_map[photo : photo + 1] for feature_map in feature_maps), (16, 16))
+        assert torch.equal(alone[0], together[photo])
+
+
+def test_evaluation_has_the_gradients_of_the_formula_of_training(make_head):
+    head, same = make_head().double(), make_head().double()
+    feature_maps = tuple(feature_map.double() for feature_map in make_maps(head, (4, 4), (8, 8)))
+
+    head(feature_maps, (16, 16)).sin().sum().backward()
+    all_at_once(same, feature_maps, (16, 16)).sin().sum().backward()
+
+    for parameter, expected in zip(head.parameters(), same.parameters(), strict=True):
+        assert_close_to_largest(parameter.grad, expected.grad, tolerance=1e-9)
+
+
+class LargestTensor(TorchDispatchMode):
+    """Remember the size in bytes of the largest tensor that is made."""
+
+    nbytes = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        tensors = [leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
+        self.nbytes = max([self.nbytes, *(tensor.untyped_storage().nbytes() for tensor in tensors)])
+        return result
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_evaluation_never_makes_a_tensor_of_all_members_or_channels_at_full_size(batch_size):
+    head = FEDDDecodeHead(FEDDForSegmentation.config_class()).eval()  # 1024 channels, 5 x 128 hidden values
+    feature_maps = make_maps(head, (16, 16), (32, 32), batch_size=batch_size)
+
+    with torch.no_grad(), LargestTensor() as largest:
+        member_logits = head(feature_maps, (128, 128))
+        vote(member_logits, "majority")
+        jensen_shannon(member_logits)
+
+    assert largest.nbytes <= max(128 * 128 * 128 * 4, member_logits.nbytes)
+
+
+def test_evaluation_of_maps_of_full_size_makes_one_member_at_a_time(make_head):
+    head = make_head(hidden_sizes=[32, 4], ensemble_size=4)
+
+    with torch.no_grad(), LargestTensor() as largest:
+        head(make_maps(head, (64, 64), (64, 64), batch_size=1), (64, 64))
+
+    assert largest.nbytes <= 32 * 64 * 64 * 4
+
+
+@pytest.mark.parametrize(("image_size", "batch_size"), [(64, 32), (128, 8), (256, 2), (512, 1)])
+def test_a_batch_has_as_many_photos_as_make_131072_pixels(image_size, batch_size):
+    assert default_batch_size(image_size) == batch_size
+
+
 # Voting
 
 
@@ -251,6 +447,21 @@ def test_loss_is_the_mean_of_the_cross_entropies_of_the_members_where_pixels_cou
         right = rows.softmax(dim=-1)[torch.arange(len(rows)), labels[labels != 255]]
         losses.append(-right.log().mean())
     torch.testing.assert_close(output.loss, torch.stack(losses).mean())
+
+
+def test_classes_can_weigh_differently_in_the_loss(segmenter):
+    member_logits = random(2, 3, 5, 4, 4)
+    labels = torch.randint(0, 5, (2, 4, 4), generator=torch.Generator().manual_seed(0))
+    labels[0, 0] = 255
+    weights = torch.tensor([1.0, 5.0, 0.0, 2.0, 0.5])
+
+    loss = segmenter.loss(member_logits, labels, weights)
+
+    rows = member_logits.permute(0, 3, 4, 1, 2)[labels != 255].log_softmax(dim=-1)  # (pixels, members, classes)
+    counted = labels[labels != 255]
+    said = rows[torch.arange(len(rows)), :, counted]
+    expected = -(said * weights[counted][:, None]).sum() / (3 * weights[counted].sum())
+    torch.testing.assert_close(loss, expected)
 
 
 def test_pixels_to_ignore_can_have_another_label(segmenter, pixel_values):

@@ -19,6 +19,8 @@ from tqdm.auto import tqdm
 
 NOTICE = "Research only. Not a medical device, not for diagnosis."
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+FAILURES = (OSError, ValueError, RuntimeError)  # torch: out of memory
+HELD_PIXELS = 50_000_000  # photos of a batch wait for their overlays in memory: 150 MB
 
 app = typer.Typer(
     help=f"FEDD: lesion segmentation and malignancy classification, reported by skin tone. {NOTICE}",
@@ -69,13 +71,13 @@ def predict(
     names = _output_names(list(_find_images(images, output_dir)))
     output_dir.mkdir(parents=True, exist_ok=True)
     failures: list[str] = []
+    predictions = _predict_photos(names, models, output_dir)
     with (output_dir / "predictions.jsonl").open("w", buffering=1) as lines:  # written line by line
-        for path, name in tqdm(names.items(), desc="Predicting", unit="photo"):
-            try:
-                line = {"image": str(path)} | _predict_photo(path, models, output_dir, name)
+        for line in tqdm(predictions, desc="Predicting", total=len(names), unit="photo"):
+            if isinstance(line, str):
+                failures.append(line)
+            else:
                 lines.write(json.dumps(line) + "\n")
-            except (OSError, ValueError, RuntimeError) as error:  # torch: out of memory
-                failures.append(str(error) if str(path) in str(error) else f"{path}: {error}")
     _print(f"{len(names) - len(failures)} of {len(names)} photos predicted, written to {output_dir}. {NOTICE}")
     for failure in failures:
         _print(f"Failed: {failure}")
@@ -125,41 +127,88 @@ def _output_names(paths: list[Path]) -> dict[Path, str]:
     return names
 
 
-def _predict_photo(path: Path, models: list[Any], output_dir: Path, name: str) -> dict[str, Any]:
+def _predict_photos(names: dict[Path, str], models: list[Any], output_dir: Path) -> Iterator[dict[str, Any] | str]:
+    """Predict in batches; yield a line for each photo, or what went wrong with it."""
     from fedd_hf.image_processing_fedd import read_image
-    from fedd_hf.inference import score_photos
+    from fedd_hf.modeling_fedd import default_batch_size
+
+    batch_size = min(default_batch_size(model.config.image_size) for model, _ in models)
+    batch: dict[Path, Image.Image] = {}
+    for path in names:
+        try:
+            batch[path] = read_image(path)
+        except FAILURES as error:
+            yield _failure(path, error)
+        if len(batch) == batch_size or sum(photo.width * photo.height for photo in batch.values()) > HELD_PIXELS:
+            yield from _predict_batch(batch, models, output_dir, names)
+            batch = {}
+    if batch:
+        yield from _predict_batch(batch, models, output_dir, names)
+
+
+def _predict_batch(
+    batch: dict[Path, Image.Image], models: list[Any], output_dir: Path, names: dict[Path, str]
+) -> Iterator[dict[str, Any] | str]:
+    """Predict photos together or, where that fails, each by itself."""
+    try:
+        predictions = [_run_model(model, processor, list(batch.values())) for model, processor in models]
+    except FAILURES as error:
+        if len(batch) == 1:
+            yield from (_failure(path, error) for path in batch)
+        else:
+            for path, photo in batch.items():
+                yield from _predict_batch({path: photo}, models, output_dir, names)
+        return
+    for (path, photo), *of_photo in zip(batch.items(), *predictions, strict=True):
+        try:
+            line: dict[str, Any] = {"image": str(path)}
+            for (model, processor), prediction in zip(models, of_photo, strict=True):
+                line |= _describe(prediction, photo, model, output_dir, names[path])
+                line["outside_share"] = processor.outside_share((photo.height, photo.width))
+        except FAILURES as error:
+            yield _failure(path, error)
+        else:
+            yield line
+
+
+def _failure(path: Path, error: Exception) -> str:
+    return str(error) if str(path) in str(error) else f"{path}: {error}"
+
+
+def _run_model(model: Any, processor: Any, photos: list[Image.Image]) -> list[Any]:
+    from fedd_hf.inference import score_photos, segment_photos
     from fedd_hf.modeling_fedd import FEDDForSegmentation
 
-    photo = read_image(path)
-    line: dict[str, Any] = {}
-    for model, processor in models:
-        if isinstance(model, FEDDForSegmentation):
-            line |= _segment_photo(photo, model, processor, output_dir, name)
-        else:
-            (score,) = score_photos(model, processor, [photo])
-            line |= {"malignancy": round(score, 6), "malignancy_uncertainty": round(_binary_entropy(score), 6)}
-        line["outside_share"] = processor.outside_share((photo.height, photo.width))
-    return line
+    run = segment_photos if isinstance(model, FEDDForSegmentation) else score_photos
+    return run(model, processor, photos)
 
 
-def _segment_photo(photo: Image.Image, model: Any, processor: Any, output_dir: Path, name: str) -> dict[str, Any]:
+def _describe(prediction: Any, photo: Image.Image, model: Any, output_dir: Path, name: str) -> dict[str, Any]:
+    """Say what a model predicted of a photo; write its map and overlay if there is one."""
+    if isinstance(prediction, float):
+        uncertainty = _binary_entropy(prediction)
+        return {"malignancy": round(prediction, 6), "malignancy_uncertainty": round(uncertainty, 6)}
+    labels, segmentation_map = model.config.id2label, prediction.segmentation_map
+    areas = np.bincount(segmentation_map.flatten(), minlength=len(labels)) / segmentation_map.size
+    return {
+        **_draw_segmentation(photo, segmentation_map, labels, output_dir, name),
+        "area": {label: round(float(areas[index]), 6) for index, label in labels.items()},
+        "uncertainty": round(prediction.uncertainty, 6),
+    }
+
+
+def _draw_segmentation(
+    photo: Image.Image, segmentation_map: np.ndarray, labels: dict[int, str], output_dir: Path, name: str
+) -> dict[str, str]:
     from fedd_hf.figures.overlays import colour_map, overlay
-    from fedd_hf.inference import segment_photos
 
-    (segmented,) = segment_photos(model, processor, [photo])
-    labels = model.config.id2label
     pictures = {
-        "map": colour_map(segmented.segmentation_map, labels),
-        "overlay": overlay(photo, segmented.segmentation_map, labels),
+        "map": colour_map(segmentation_map, labels),
+        "overlay": overlay(photo, segmentation_map, labels),
     }
     for kind, picture in pictures.items():
         picture.save(output_dir / f"{name}_{kind}.png")
-    areas = np.bincount(segmented.segmentation_map.flatten(), minlength=len(labels)) / segmented.segmentation_map.size
-    return {
-        **{kind: f"{name}_{kind}.png" for kind in pictures},
-        "area": {label: round(float(areas[index]), 6) for index, label in labels.items()},
-        "uncertainty": round(segmented.uncertainty, 6),
-    }
+    return {kind: f"{name}_{kind}.png" for kind in pictures}
 
 
 def _binary_entropy(score: float) -> float:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from datasets import Dataset
 from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
+from transformers.modeling_outputs import SemanticSegmenterOutput
 
 from fedd_hf.data.schema import tone_labels
 from fedd_hf.image_processing_fedd import FEDDImageProcessor
-from fedd_hf.modeling_fedd import FEDDForImageClassification, FEDDForSegmentation
+from fedd_hf.modeling_fedd import FEDDForImageClassification, FEDDForSegmentation, default_batch_size
 
 
 @dataclass(frozen=True)
@@ -35,27 +37,60 @@ class SegmentedPhoto:
     uncertainty: float
 
 
-@torch.inference_mode()
 def segment_photos(
-    model: FEDDForSegmentation, processor: FEDDImageProcessor, photos: list[Image.Image]
+    model: FEDDForSegmentation,
+    processor: FEDDImageProcessor,
+    photos: Iterable[Image.Image],
+    batch_size: int | None = None,
 ) -> list[SegmentedPhoto]:
-    """Segment photos of any size in one batch; each map is of the size of the upright photo."""
-    outputs = model.eval()(**_inputs(model, processor, photos), output_uncertainty=True)
-    sizes = [processor.process_image(photo).shape[1:] for photo in photos]
-    maps = processor.post_process_semantic_segmentation(outputs, target_sizes=sizes)
-    return [
-        SegmentedPhoto(segmentation_map.to(torch.uint8).numpy(), _image_uncertainty(uncertainty))
-        for segmentation_map, uncertainty in zip(maps, outputs.uncertainty, strict=True)
-    ]
+    """Segment photos of any number and size; each map is of the size of the upright photo.
+
+    Args:
+        model ([`FEDDForSegmentation`]):
+            The model.
+        processor ([`FEDDImageProcessor`]):
+            Its image processor.
+        photos (`Iterable[PIL.Image.Image]`):
+            The photos.
+        batch_size (`int`, *optional*):
+            Photos per forward pass; by default as many as have 131,072 pixels at the model's image size.
+    """
+    return list(stream_segmentations(model, processor, photos, batch_size))
 
 
-@torch.inference_mode()
 def score_photos(
-    model: FEDDForImageClassification, processor: FEDDImageProcessor, photos: list[Image.Image]
+    model: FEDDForImageClassification,
+    processor: FEDDImageProcessor,
+    photos: Iterable[Image.Image],
+    batch_size: int | None = None,
 ) -> list[float]:
-    """Return the malignancy score of each photo, in [0, 1]."""
-    logits = model.eval()(**_inputs(model, processor, photos)).logits
-    return logits.float().softmax(dim=-1)[:, 1].tolist()
+    """Return the malignancy score of each photo, in [0, 1]. Arguments are those of [`segment_photos`]."""
+    return list(stream_scores(model, processor, photos, batch_size))
+
+
+def stream_segmentations(
+    model: FEDDForSegmentation,
+    processor: FEDDImageProcessor,
+    photos: Iterable[Image.Image],
+    batch_size: int | None = None,
+) -> Iterator[SegmentedPhoto]:
+    """Segment photos as [`segment_photos`] does, but read them batch by batch and keep no photo and no map."""
+    for outputs, sizes in _stream_outputs(model, processor, photos, batch_size, output_uncertainty=True):
+        for logits, uncertainty, size in zip(outputs.logits, outputs.uncertainty, sizes, strict=True):
+            output = SemanticSegmenterOutput(logits=logits[None])
+            (segmentation_map,) = processor.post_process_semantic_segmentation(output, target_sizes=[size])
+            yield SegmentedPhoto(segmentation_map.to(torch.uint8).numpy(), _image_uncertainty(uncertainty))
+
+
+def stream_scores(
+    model: FEDDForImageClassification,
+    processor: FEDDImageProcessor,
+    photos: Iterable[Image.Image],
+    batch_size: int | None = None,
+) -> Iterator[float]:
+    """Score photos as [`score_photos`] does, but read them batch by batch and keep none."""
+    for outputs, _ in _stream_outputs(model, processor, photos, batch_size):
+        yield from outputs.logits.float().softmax(dim=-1)[:, 1].tolist()
 
 
 def predict_segmentation(
@@ -63,7 +98,7 @@ def predict_segmentation(
     processor: FEDDImageProcessor,
     dataset: Dataset,
     maps_dir: Path | None = None,
-    batch_size: int = 2,
+    batch_size: int | None = None,
 ) -> pd.DataFrame:
     """Segment a labelled dataset and count pixels.
 
@@ -76,46 +111,47 @@ def predict_segmentation(
             Rows of [`~fedd_hf.data.schema.FEATURES`].
         maps_dir (`Path`, *optional*):
             Folder to write each map to, as PNG of class ids.
-        batch_size (`int`, *optional*, defaults to 2):
-            Photos per forward pass; the pixel classifiers need about 300 MB for each at 128 px, four times as much
-            at 256 px.
+        batch_size (`int`, *optional*):
+            Photos per forward pass, as in [`segment_photos`]. Memory depends on it, and not on the number of photos.
 
     Returns:
         `pd.DataFrame`: one row per image and class: `image_id`, `skin_tone`, `label`, the pixel counts `tp`, `fp`,
         `fn`, `tn` at the mask's own size, and `uncertainty`.
     """
     rows: list[dict[str, Any]] = []
-    for batch in _batches(dataset, batch_size, "Segmenting"):
-        segmented = segment_photos(model, processor, [row["image"] for row in batch])
-        for row, photo in zip(batch, segmented, strict=True):
-            if maps_dir is not None:
-                Image.fromarray(photo.segmentation_map).save(maps_dir / f"{row['image_id']}.png")
-            try:
-                counts = count_pixels(np.asarray(row["mask"]), photo.segmentation_map, model.config.num_labels)
-            except ValueError as error:
-                raise ValueError(f"Photo {row['image_id']!r}: {error}") from error
-            rows += [
-                {"image_id": row["image_id"], "label": label, **counts[index], "uncertainty": photo.uncertainty}
-                for index, label in model.config.id2label.items()
-            ]
+    segmented = stream_segmentations(model, processor, _photos(dataset), batch_size)
+    truths = dataset.select_columns(["image_id", "mask"])
+    for photo, truth in zip(_counted(segmented, dataset, "Segmenting"), truths, strict=True):
+        if maps_dir is not None:
+            Image.fromarray(photo.segmentation_map).save(maps_dir / f"{truth['image_id']}.png")
+        try:
+            counts = count_pixels(np.asarray(truth["mask"]), photo.segmentation_map, model.config.num_labels)
+        except ValueError as error:
+            raise ValueError(f"Photo {truth['image_id']!r}: {error}") from error
+        rows += [
+            {"image_id": truth["image_id"], "label": label, **counts[index], "uncertainty": photo.uncertainty}
+            for index, label in model.config.id2label.items()
+        ]
     return _with_tones(pd.DataFrame(rows), dataset)
 
 
 def predict_classification(
-    model: FEDDForImageClassification, processor: FEDDImageProcessor, dataset: Dataset, batch_size: int = 8
+    model: FEDDForImageClassification,
+    processor: FEDDImageProcessor,
+    dataset: Dataset,
+    batch_size: int | None = None,
 ) -> pd.DataFrame:
-    """Score a labelled dataset.
+    """Score a labelled dataset. Arguments are those of [`predict_segmentation`].
 
     Returns:
         `pd.DataFrame`: one row per image: `image_id`, `skin_tone`, `y_true` (1 malignant), `y_score` in [0, 1].
     """
-    rows: list[dict[str, Any]] = []
-    for batch in _batches(dataset, batch_size, "Scoring"):
-        scores = score_photos(model, processor, [row["image"] for row in batch])
-        rows += [
-            {"image_id": row["image_id"], "y_true": int(row["malignant"]), "y_score": score}
-            for row, score in zip(batch, scores, strict=True)
-        ]
+    scores = stream_scores(model, processor, _photos(dataset), batch_size)
+    truths = dataset.select_columns(["image_id", "malignant"])
+    rows = [
+        {"image_id": truth["image_id"], "y_true": int(truth["malignant"]), "y_score": score}
+        for score, truth in zip(_counted(scores, dataset, "Scoring"), truths, strict=True)
+    ]
     return _with_tones(pd.DataFrame(rows), dataset)
 
 
@@ -140,8 +176,29 @@ def count_pixels(mask: np.ndarray, segmentation_map: np.ndarray, num_labels: int
     ]
 
 
-def _inputs(model: Any, processor: FEDDImageProcessor, photos: list[Image.Image]) -> dict[str, Tensor]:
-    return processor(images=photos, return_tensors="pt").to(model.device)
+def _stream_outputs(
+    model: Any,
+    processor: FEDDImageProcessor,
+    photos: Iterable[Image.Image],
+    batch_size: int | None,
+    **options: bool,
+) -> Iterator[tuple[Any, list[tuple[int, int]]]]:
+    """Yield the outputs of each batch, with (height, width) of its upright photos; photos themselves are let go."""
+    prepared = (_prepare(processor, photo) for photo in photos)
+    while batch := list(islice(prepared, batch_size or default_batch_size(model.config.image_size))):
+        pixel_values = torch.cat([values for values, _ in batch]).to(model.device)
+        with torch.inference_mode():
+            outputs = model.eval()(pixel_values, **options)
+        yield outputs, [size for _, size in batch]
+
+
+def _prepare(processor: FEDDImageProcessor, photo: Image.Image) -> tuple[Tensor, tuple[int, int]]:
+    _, height, width = processor.process_image(photo).shape
+    return processor(images=photo, return_tensors="pt")["pixel_values"], (height, width)
+
+
+def _photos(dataset: Dataset) -> Iterator[Image.Image]:
+    return (row["image"] for row in dataset.select_columns(["image"]))
 
 
 def _image_uncertainty(uncertainty: Tensor) -> float:
@@ -150,9 +207,9 @@ def _image_uncertainty(uncertainty: Tensor) -> float:
     return pixels.topk(max(1, len(pixels) // 10)).values.mean().item()
 
 
-def _batches(dataset: Dataset, batch_size: int, description: str) -> Iterator[list[dict[str, Any]]]:
-    for start in tqdm(range(0, len(dataset), batch_size), desc=description, unit="batch", leave=False):
-        yield [dataset[index] for index in range(start, min(start + batch_size, len(dataset)))]
+def _counted(predictions: Iterator[Any], dataset: Dataset, description: str) -> Iterator[Any]:
+    """Show progress in photos."""
+    return iter(tqdm(predictions, desc=description, total=len(dataset), unit="photo", leave=False))
 
 
 def _with_tones(predictions: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:

@@ -23,15 +23,9 @@ from transformers import (
     pipeline,
 )
 
-from fedd_hf import FEDDForImageClassification, FEDDForSegmentation, FEDDImageProcessor, modeling_fedd
-from fedd_hf.modeling_fedd import (
-    FEDDDecodeHead,
-    FEDDSegmenterOutput,
-    default_batch_size,
-    jensen_shannon,
-    pool_features,
-    vote,
-)
+from fedd_hf import FEDDForImageClassification, FEDDForSegmentation, FEDDImageProcessor, decode_head_fedd
+from fedd_hf.decode_head_fedd import FEDDDecodeHead, jensen_shannon, vote
+from fedd_hf.modeling_fedd import FEDDSegmenterOutput, default_batch_size, pool_features
 
 COMMIT = "0123456789" * 4
 
@@ -197,7 +191,7 @@ SHAPES = {
 @pytest.mark.parametrize("pixels_per_band", [1, 50, 2048])
 @pytest.mark.parametrize(("map_sizes", "size"), SHAPES.values(), ids=SHAPES)
 def test_evaluation_gives_what_the_formula_of_training_does(make_head, map_sizes, size, pixels_per_band, monkeypatch):
-    monkeypatch.setattr(modeling_fedd, "_PIXELS_PER_BAND", pixels_per_band)
+    monkeypatch.setattr(decode_head_fedd, "_PIXELS_PER_BAND", pixels_per_band)
     head = make_head(ensemble_size=3)
     feature_maps = make_maps(head, *map_sizes)
 

@@ -64,6 +64,7 @@ def test_saved_model_carries_the_code_that_opens_it(segmenter, tmp_path):
     assert sorted(path.name for path in tmp_path.glob("*.py")) == [
         "backbone_fedd.py",
         "configuration_fedd.py",
+        "decode_head_fedd.py",
         "image_processing_fedd.py",
         "modeling_fedd.py",
     ]

@@ -23,12 +23,13 @@ from fedd_hf.data.loading import need_split
 from fedd_hf.data.schema import tone_labels
 from fedd_hf.data.splits import draw_nested
 from fedd_hf.data.synthetic import paint_dataset
+from fedd_hf.decode_head_fedd import vote
 from fedd_hf.evaluation.classification import auroc, balanced_accuracy
 from fedd_hf.evaluation.report import describe_machine, read_report, write_report
 from fedd_hf.evaluation.segmentation import COUNTS, iou
 from fedd_hf.image_processing_fedd import FEDDImageProcessor
 from fedd_hf.inference import count_pixels
-from fedd_hf.modeling_fedd import FEDDForImageClassification, FEDDForSegmentation, vote
+from fedd_hf.modeling_fedd import FEDDForImageClassification, FEDDForSegmentation
 from fedd_hf.training.arguments import ClassificationArguments, ReadingArguments, SegmentationArguments
 from fedd_hf.training.feature_store import FeatureStore, read_pooled
 from fedd_hf.training.malignancy_heads import PAPER_READINGS, train_classifiers

@@ -112,7 +112,7 @@ class RunState:
         self.accelerator.wait_for_everyone()
 
     def finish(self) -> None:
-        """End the run: remove the checkpoints, first by name, so that a kill leaves no half of one, and the processes."""
+        """End the run and remove its checkpoints, first by name, so that a kill leaves no half of one."""
         if self.accelerator.is_main_process and self.folder.exists():
             removed = self.folder.with_name(".checkpoints")
             shutil.rmtree(removed, ignore_errors=True)

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from accelerate import Accelerator
 from datasets import concatenate_datasets, disable_progress_bars
 from transformers import HfArgumentParser
 from transformers.utils import logging
@@ -24,6 +23,9 @@ from fedd_hf.data.schema import count_photos
 from fedd_hf.experiments.block_timestep import open_backbone
 from fedd_hf.training.arguments import FeatureArguments, ReadingArguments
 from fedd_hf.training.feature_store import FeatureStore
+from fedd_hf.training.run import open_accelerator
+
+TASKS = ("segmentation", "classification")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +38,15 @@ class ExtractionArguments:
         metadata={"help": "of all even blocks and 21 timesteps, unless given, keep 512 max-pooled numbers each"},
     )
 
+    def __post_init__(self) -> None:
+        if self.task not in TASKS:
+            raise ValueError(f"`task` must be one of {list(TASKS)}, got {self.task!r}.")
+
 
 def extract(
     data: DataArguments, reading: ReadingArguments, features: FeatureArguments, extraction: ExtractionArguments
 ) -> None:
-    accelerator = Accelerator()
+    accelerator = open_accelerator()
     splits = load_splits(data, extraction.task)
     accelerator.print(count_photos(splits).to_string(index=False))
     photos = concatenate_datasets(list(splits.values()))

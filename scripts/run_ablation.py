@@ -36,6 +36,7 @@ from fedd_hf.experiments.block_timestep import (
     tabulate_choices,
 )
 from fedd_hf.training.arguments import ClassificationArguments, ReadingArguments, SegmentationArguments
+from fedd_hf.training.run import open_accelerator
 
 TASKS = ("classification", "segmentation")
 READINGS = [[6, 8], [5, 8], [6, 8, 10], [6, 8, 10, 12], [5, 8, 11], [8, 10, 12], [5, 7, 9, 11, 13]]
@@ -128,7 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.set_verbosity_error()  # new heads are reported as missing
     try:
         data, reading, training, grid, ablation = parser.parse_args_into_dataclasses(arguments)
-        accelerator = Accelerator()
+        accelerator = open_accelerator()
         ablation.folder.mkdir(parents=True, exist_ok=True)
         if ablation.task == "segmentation":
             segment(data, reading, ablation, accelerator)

@@ -53,7 +53,7 @@ def train(
     accelerator.print(count_photos(splits).to_string(index=False))
     photos = need_split(splits, "train")
     unseen_photos = need_split(splits, "validation")  # whose loss says when to stop
-    chosen = paper_reading(data.label_fraction) if preset.paper_reading else {}
+    chosen = choose_paper_reading(data, reading) if preset.paper_reading else {}
     model = FEDDForImageClassification.from_backbone(reading.backbone, **(reading.given() | chosen))
     processor = FEDDImageProcessor(size=model.config.image_size)
     root = Path(run.output_dir, "checkpoints") if features.no_store else Path(features.features)  # goes with the run
@@ -67,6 +67,12 @@ def train(
     save_run(model, processor, arguments | result, run, accelerator)
     state.finish()
     accelerator.print(f"Trained on {len(photos)} photos, validation loss {min(losses):.3f}: {run.output_dir}")
+
+
+def choose_paper_reading(data: DataArguments, reading: ReadingArguments) -> dict[str, list[int]]:
+    if reading.blocks is not None or reading.timesteps is not None:
+        raise ValueError("--paper-reading chooses block and timestep; leave --blocks and --timesteps out.")
+    return paper_reading(data.label_fraction)
 
 
 def pool_photos(

@@ -3,6 +3,7 @@ import hashlib
 import json
 import shutil
 import struct
+import weakref
 
 import pytest
 import torch
@@ -13,8 +14,10 @@ from fedd_hf.backbone_fedd import (
     block_module,
     fetch_backbone,
     hash_backbone,
+    input_blocks,
     locate_backbone,
     make_noise,
+    output_blocks,
     read_backbone_config,
     read_backbone_defaults,
     read_backbone_tensors,
@@ -52,9 +55,10 @@ ARCHITECTURES = {
 
 
 def make_unet(config):
-    """A whole UNet, frozen as well: torch sums in another order where weights want gradients (1e-7)."""
+    """A whole UNet, frozen and channels last as well: torch sums in another order where it is not (1e-7)."""
     torch.manual_seed(0)
-    return UNet2DModel(**copy.deepcopy(config.backbone_config)).eval().requires_grad_(False)
+    unet = UNet2DModel(**copy.deepcopy(config.backbone_config)).eval().requires_grad_(False)
+    return unet.to(memory_format=torch.channels_last)
 
 
 def make_backbone(config, unet):
@@ -81,8 +85,18 @@ def whole_unet_features(unet, config, pixel_values, noise):
     return features
 
 
-def count_hooks(module):
-    return sum(len(child._forward_hooks) for child in module.modules())
+def is_channels_last(backbone):
+    return all(
+        parameter.is_contiguous(memory_format=torch.channels_last)
+        for parameter in backbone.unet.parameters()
+        if parameter.ndim == 4
+    )
+
+
+def assert_same_features(feature_maps, expected):
+    """The same up to the order of sums: 1e-5 of the largest value."""
+    for actual, wanted in zip(feature_maps, expected, strict=True):
+        torch.testing.assert_close(actual, wanted, rtol=0, atol=1e-5 * wanted.abs().max().item())
 
 
 def images(size, batch_size=2, seed=0):
@@ -183,30 +197,132 @@ def test_what_runs_after_the_last_block_is_gone(make_config):
     assert not any(name.startswith("unet.conv_out") for name in backbone.state_dict())
 
 
-def test_hooks_are_gone_after_a_pass(make_config):
-    backbone = FEDDBackbone(make_config())
-
-    backbone(images(16))
-
-    assert count_hooks(backbone) == 0
-
-
-def test_hooks_are_gone_after_a_pass_that_failed(make_config):
-    backbone = FEDDBackbone(make_config())
-    backbone.unet.mid_block = torch.nn.Linear(1, 1)
-
-    with pytest.raises(TypeError):
-        backbone(images(16))
-
-    assert count_hooks(backbone) == 0
-
-
 @pytest.mark.parametrize("shape", [(2, 3, 8, 8), (2, 1, 16, 16), (3, 16, 16), (2, 3, 16, 8)])
 def test_images_of_another_shape_are_refused(make_config, shape):
     backbone = FEDDBackbone(make_config())
 
     with pytest.raises(ValueError, match=r"shape \(batch_size, 3, 16, 16\), got .* FEDDImageProcessor\(size=16\)"):
         backbone(torch.zeros(shape))
+
+
+def test_images_do_not_depend_on_the_batch_that_they_are_in(make_config):
+    backbone, pixel_values = FEDDBackbone(make_config(timesteps=[50, 100])), images(16, batch_size=3)
+
+    alone = zip(*(backbone(pixel_values[index : index + 1]) for index in range(3)), strict=True)
+
+    assert_same_features(backbone(pixel_values), [torch.cat(feature_maps) for feature_maps in alone])
+
+
+def count_living_skips(backbone, module):
+    """Run the backbone and count the skip connections that are still in memory when `module` starts."""
+    skips, living = [], []
+
+    def remember(_module, _args, output):
+        skips.append(weakref.ref(output))
+
+    for layers in input_blocks(backbone.unet):
+        layers[-1].register_forward_hook(remember)
+    module.register_forward_pre_hook(lambda *_: living.append([skip() is not None for skip in skips]))
+    backbone(images(16))
+    return living[0]
+
+
+@pytest.mark.parametrize("block", [0, 2, 4, 8])
+def test_skip_connections_that_no_block_reads_are_let_go(make_config, block):
+    backbone = FEDDBackbone(make_config(blocks=[block]))
+
+    living = count_living_skips(backbone, backbone.unet.mid_block)
+
+    assert living == [False] * (8 - block) + [True] * (block + 1)
+
+
+def test_large_activations_are_let_go_before_the_next_ones_are_made(make_config):
+    backbone = FEDDBackbone(make_config(blocks=[2]))
+
+    living = count_living_skips(backbone, input_blocks(backbone.unet)[3][0])
+
+    assert living == [False, False, True]  # only its own input
+
+
+def test_skip_connections_are_let_go_once_they_are_read(make_config):
+    backbone = FEDDBackbone(make_config(blocks=[8]))
+
+    living = count_living_skips(backbone, output_blocks(backbone.unet)[4][0])
+
+    assert living == [True] * 4 + [False] * 5
+
+
+@pytest.mark.slow
+def test_backbone_compiles_into_one_graph(make_config):
+    backbone, pixel_values = FEDDBackbone(make_config(timesteps=[50, 100])), images(16)
+
+    compiled = torch.compile(backbone, backend="eager", fullgraph=True)
+
+    for actual, expected in zip(compiled(pixel_values), backbone(pixel_values), strict=True):
+        assert torch.equal(actual, expected)
+
+
+# Memory format
+
+
+def test_feature_maps_are_channels_last(make_config):
+    for feature_map in FEDDBackbone(make_config())(images(16)):
+        assert feature_map.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_weights_that_stay_contiguous_give_the_same_features(make_config):
+    backbone, pixel_values = FEDDBackbone(make_config()), images(16)
+    expected = backbone(pixel_values)
+
+    backbone.unet.to(memory_format=torch.contiguous_format)  # as where accelerate reads them from disk
+
+    for feature_map, wanted in zip(backbone(pixel_values), expected, strict=True):
+        assert torch.equal(feature_map, wanted)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_channels_last_backbone_gives_the_features_of_a_contiguous_unet(make_config, architecture):
+    config = make_config(ARCHITECTURES[architecture], blocks=[0], timesteps=[50], image_size=32)
+    config.blocks = list(range(config.num_blocks))
+    unet = make_unet(config).to(memory_format=torch.contiguous_format)
+    backbone, pixel_values = make_backbone(config, unet), images(32)
+
+    feature_maps = backbone(pixel_values)
+
+    assert unet.conv_in.weight.is_contiguous()
+    assert not backbone.unet.conv_in.weight.is_contiguous()
+    assert_same_features(feature_maps, whole_unet_features(unet, config, pixel_values, backbone.noise))
+
+
+def test_backbone_is_channels_last_however_it_is_loaded(tiny_backbone, make_config, tmp_path):
+    model = FEDDForSegmentation.from_backbone(tiny_backbone, blocks=[2], image_size=16)
+    model.save_pretrained(tmp_path)
+
+    assert is_channels_last(FEDDBackbone(make_config()))
+    assert is_channels_last(model.backbone)
+    assert is_channels_last(FEDDForSegmentation.from_pretrained(tmp_path).backbone)
+    assert is_channels_last(FEDDForSegmentation.from_pretrained(tmp_path, dtype=torch.bfloat16).backbone)
+
+
+@pytest.mark.parametrize(
+    "change", [copy.deepcopy, torch.nn.Module.half, torch.nn.Module.double, torch.nn.Module.train]
+)
+def test_backbone_stays_channels_last(make_config, change):
+    assert is_channels_last(change(FEDDBackbone(make_config())))
+
+
+def test_channels_last_weights_are_stored_bit_for_bit(tiny_backbone, tmp_path):
+    model = FEDDForSegmentation.from_backbone(tiny_backbone, blocks=[8], image_size=16)
+
+    model.save_pretrained(tmp_path / "first")
+    FEDDForSegmentation.from_pretrained(tmp_path / "first").save_pretrained(tmp_path / "second")
+
+    stored = read_safetensors(tmp_path / "first" / "model.safetensors")
+    for name, tensor in read_safetensors(tiny_backbone / "unet" / WEIGHTS).items():
+        assert name.startswith(("conv_out", "conv_norm_out")) or stored[f"backbone.unet.{name}"] == tensor
+    first, second = (tmp_path / folder / "model.safetensors" for folder in ("first", "second"))
+    assert first.read_bytes() == second.read_bytes()
+    assert model.config.backbone_sha256 == hash_backbone(tiny_backbone)
 
 
 # Frozen

@@ -11,8 +11,9 @@ from fedd_hf.data.synthetic import paint_dataset
 from fedd_hf.evaluation.segmentation import mean_iou, stack_counts
 from fedd_hf.inference import predict_segmentation
 from fedd_hf.training.arguments import SegmentationArguments
-from fedd_hf.training.feature_store import extract_feature_maps
-from fedd_hf.training.heads import train_pixel_classifiers
+from fedd_hf.training.feature_store import FeatureStore
+from fedd_hf.training.pixel_heads import train_pixel_classifiers
+from fedd_hf.training.pixels import StoredFeatures
 
 SEEDS = range(5)
 PER_TONE, PHOTO_SIZE, NUM_STEPS = 10, 128, 150
@@ -30,11 +31,12 @@ def random_backbone(seed):
     return FEDDForSegmentation(config)
 
 
-def score(model, train, test, seed):
+def score(model, train, test, seed, root):
     """Train the heads on one set of photos and return the pooled mean IoU on another."""
     processor = FEDDImageProcessor(size=model.config.image_size)
     accelerator = Accelerator(cpu=True)
-    features = extract_feature_maps(model, processor, train, accelerator)
+    files = FeatureStore(root, model, processor).extract(train, accelerator)
+    features = StoredFeatures(files, train, processor)
     train_pixel_classifiers(model, features, SegmentationArguments(num_steps=NUM_STEPS, seed=seed), accelerator)
     _, counts = stack_counts(predict_segmentation(model, processor, test))
     return mean_iou(counts)
@@ -53,13 +55,15 @@ def test_the_random_network_differs_from_the_embedded_one_in_its_weights_only():
 
 
 @pytest.mark.slow
-def test_trained_backbone_against_random_weights(record_property):
+def test_trained_backbone_against_random_weights(record_property, tmp_path):
     """Five pairs, each with its own photos and seeds: the result is printed as it is, only its sanity is asserted."""
     pairs = []
     for seed in SEEDS:
         train = paint_dataset(PER_TONE, seed=300 + seed, size=PHOTO_SIZE)
         test = paint_dataset(PER_TONE, seed=400 + seed, size=PHOTO_SIZE)
-        pairs.append([score(model, train, test, seed) for model in (trained_backbone(), random_backbone(seed))])
+        pairs.append(
+            [score(model, train, test, seed, tmp_path) for model in (trained_backbone(), random_backbone(seed))]
+        )
 
     trained, random = np.array(pairs).T
     difference = trained - random

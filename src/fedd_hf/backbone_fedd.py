@@ -139,8 +139,11 @@ def make_noise(seed: int, image_size: int) -> Tensor:
 
 
 def embed_time(unet: UNet2DModel, timestep: int, sample: Tensor) -> Tensor:
-    """Embed a timestep of shape `(1, embedding_size)` for all images of `sample` at once."""
-    position = unet.time_proj(sample.new_tensor([timestep], dtype=torch.long))
+    """Embed the timestep of a batch: shape `(batch_size, embedding_size)`, rows alike.
+
+    One row would do, but a product with a vector sums in an order that depends on where the weights lie in memory.
+    """
+    position = unet.time_proj(sample.new_full((sample.shape[0],), timestep, dtype=torch.long))
     return unet.time_embedding(position.to(sample.dtype))
 
 

@@ -1,8 +1,11 @@
 """scripts/train_segmentation.py, train_classification.py and evaluate_model.py, on a folder of painted photos."""
 
 import json
+import os
 import runpy
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -12,9 +15,19 @@ import torch
 from fedd_hf import FEDDForImageClassification, FEDDForSegmentation, FEDDImageProcessor
 from fedd_hf.data.schema import FEATURES
 from fedd_hf.data.synthetic import paint_dataset
+from fedd_hf.training import feature_store, original_recipe
+from fedd_hf.training.run import RunState
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 TABLE = "file_name,skin_tone,malignant,patient_id,split"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _working_directory(tmp_path_factory):
+    """Commands keep their features in the folder where they are typed; those of all tests share one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("typed-here"))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -81,14 +94,14 @@ def arguments_of(photos, output_dir, *more):
 
 @pytest.fixture(scope="module")
 def segmentation_arguments(reading):
-    sizes = ["--num-steps", "2", "--images-per-step", "2", "--pixels-per-image", "20"]
+    sizes = ["--num-steps", "2", "--images-per-step", "2", "--pixels-per-image", "20", "--batch-size", "4"]
     return [*reading, "--blocks", "2", "4", "--image-size", "16", *sizes]
 
 
 @pytest.fixture(scope="module")
 def classification_arguments(reading):
     """Of 64 pixels: pooling needs 32 rows of block 4."""
-    return [*reading, "--blocks", "4", "--image-size", "64", "--max-epochs", "2"]
+    return [*reading, "--blocks", "4", "--image-size", "64", "--max-epochs", "2", "--batch-size", "4"]
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +124,52 @@ def refusal(main, arguments):
         main(arguments)
     assert isinstance(exit_info.value.code, str)  # which Python prints before it exits with 1
     return exit_info.value.code
+
+
+def weights_in(folder, head="decode_head"):
+    model = {"decode_head": FEDDForSegmentation, "classifier": FEDDForImageClassification}[head]
+    return model.from_pretrained(folder).get_submodule(head).state_dict()
+
+
+def assert_same_bits(actual, wanted):
+    assert actual.keys() == wanted.keys()
+    assert [name for name in actual if not torch.equal(actual[name], wanted[name])] == []
+
+
+class KilledError(Exception):
+    """A command that ends in the middle."""
+
+
+@pytest.fixture
+def kill_at(monkeypatch):
+    """Let a command end right after the checkpoint of a step."""
+
+    def kill(step):
+        save = RunState.save
+
+        def save_and_die(self, now, counters):
+            save(self, now, counters)
+            if now == step:
+                raise KilledError
+
+        patch.setattr(RunState, "save", save_and_die)
+
+    with monkeypatch.context() as patch:
+        kill.undo = patch.undo
+        yield kill
+
+
+@pytest.fixture
+def no_backbone(monkeypatch):
+    """Let every run of the backbone for features fail from now on."""
+
+    def forbid():
+        def compute(*_):
+            raise AssertionError("The backbone ran.")
+
+        monkeypatch.setattr(feature_store, "compute_features", compute)
+
+    return forbid
 
 
 # Training of the segmentation model
@@ -163,6 +222,127 @@ def test_the_same_arguments_train_the_same_model(
     assert all(torch.equal(first[name], again[name]) for name in first)
 
 
+def test_segmentation_training_says_how_much_room_features_take(
+    train_segmentation, photos, segmentation_arguments, tmp_path, capsys
+):
+    train_segmentation(arguments_of(photos, tmp_path / "run", *segmentation_arguments))
+
+    printed = capsys.readouterr().out
+    assert "photos" in next(line for line in printed.splitlines() if line.startswith("Features: "))
+    assert "features/" in printed
+
+
+def test_a_run_leaves_the_model_and_no_checkpoint(segmenter_dir):
+    names = {path.name for path in segmenter_dir.iterdir() if path.is_file() and path.suffix != ".py"}
+
+    assert names == {"config.json", "model.safetensors", "preprocessor_config.json", "run.json"}
+    assert not [path for path in segmenter_dir.iterdir() if path.name.strip(".") in ("checkpoints", "partial")]
+
+
+def test_a_command_that_is_typed_again_after_its_success_gives_the_same_model(
+    train_segmentation, photos, segmentation_arguments, tmp_path
+):
+    arguments = arguments_of(photos, tmp_path / "run", *segmentation_arguments, "--checkpoint-every", 1)
+    train_segmentation(arguments)
+    first = weights_in(tmp_path / "run")
+
+    train_segmentation(arguments)
+
+    assert_same_bits(weights_in(tmp_path / "run"), first)
+
+
+@pytest.mark.parametrize("steps", [1, 3, 4])
+def test_a_segmentation_training_that_was_killed_goes_on_with_the_same_bits(
+    steps, train_segmentation, photos, segmentation_arguments, tmp_path, kill_at, no_backbone
+):
+    options = [*segmentation_arguments, "--num-steps", 4, "--checkpoint-every", 1]
+    train_segmentation(arguments_of(photos, tmp_path / "whole", *options))
+    kill_at(steps)
+    with pytest.raises(KilledError):
+        train_segmentation(arguments_of(photos, tmp_path / "run", *options))
+    kill_at.undo()
+    no_backbone()
+
+    train_segmentation(arguments_of(photos, tmp_path / "run", *options))
+
+    assert_same_bits(weights_in(tmp_path / "run"), weights_in(tmp_path / "whole"))
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [["--seed", 1], ["--label-fraction", 0.5], ["--learning-rate", 1e-3], ["--gradient-accumulation-steps", 2]],
+)
+def test_a_training_that_was_killed_does_not_go_on_as_another(
+    other, train_segmentation, photos, segmentation_arguments, tmp_path, kill_at
+):
+    arguments = arguments_of(photos, tmp_path / "run", *segmentation_arguments, "--checkpoint-every", 1)
+    kill_at(1)
+    with pytest.raises(KilledError):
+        train_segmentation(arguments)
+    kill_at.undo()
+
+    message = refusal(train_segmentation, [*arguments, *map(str, other)])
+
+    assert "was left by a run with other arguments, photos or processes" in message
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_features_that_are_not_stored_train_the_same_model(
+    train_segmentation, photos, segmentation_arguments, tmp_path
+):
+    train_segmentation(arguments_of(photos, tmp_path / "stored", *segmentation_arguments))
+    streaming = [*segmentation_arguments, "--no-store", "--features", tmp_path / "nothing"]
+
+    train_segmentation(arguments_of(photos, tmp_path / "streamed", *streaming))
+
+    assert_same_bits(weights_in(tmp_path / "streamed"), weights_in(tmp_path / "stored"))
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_photos_are_flipped_where_features_are_not_stored(
+    train_segmentation, photos, segmentation_arguments, tmp_path
+):
+    streaming = [*segmentation_arguments, "--no-store"]
+    train_segmentation(arguments_of(photos, tmp_path / "plain", *streaming))
+
+    train_segmentation(arguments_of(photos, tmp_path / "augmented", *streaming, "--augment"))
+
+    plain, augmented = weights_in(tmp_path / "plain"), weights_in(tmp_path / "augmented")
+    assert not torch.equal(plain["projection.weight"], augmented["projection.weight"])
+
+
+def test_the_original_recipe_trains_a_model(train_segmentation, photos, segmentation_arguments, tmp_path, monkeypatch):
+    monkeypatch.setattr(original_recipe, "MAX_EPOCHS", 1)
+
+    train_segmentation(arguments_of(photos, tmp_path / "run", *segmentation_arguments, "--recipe", "original"))
+
+    run = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert run["training"]["recipe"] == "original"
+    assert run["final_loss"] > 0
+    assert FEDDForSegmentation.from_pretrained(tmp_path / "run").config.ensemble_size == 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
+def test_segmentation_training_runs_under_torchrun(processes, photos, segmentation_arguments, tmp_path):
+    arguments = arguments_of(photos, tmp_path / "run", *segmentation_arguments, "--num-threads", 1)
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true"}
+
+    told = subprocess.run(
+        [sys.executable, *launcher, str(SCRIPTS / "train_segmentation.py"), *arguments, "--features", str(tmp_path)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=600,
+    )
+
+    assert told.stdout.count("Trained on 6 photos, final loss ") == 1
+    assert FEDDForSegmentation.from_pretrained(tmp_path / "run").config.blocks == [2, 4]
+
+
 # Training of the classifier
 
 
@@ -185,6 +365,47 @@ def test_the_classifier_reads_one_block_and_says_so(train_classification, photos
     message = refusal(train_classification, arguments_of(photos, tmp_path / "run", *reading, "--blocks", 2, 4))
 
     assert "reads one block at one timestep, got `blocks`=[2, 4], `timesteps`=[50]." in message
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_training_of_the_classifier_that_was_killed_goes_on_with_the_same_bits(
+    steps, train_classification, photos, classification_arguments, tmp_path, kill_at
+):
+    options = [*classification_arguments, "--max-epochs", 3, "--checkpoint-every", 1]
+    train_classification(arguments_of(photos, tmp_path / "whole", *options))
+    kill_at(steps)
+    with pytest.raises(KilledError):
+        train_classification(arguments_of(photos, tmp_path / "run", *options))
+    kill_at.undo()
+
+    train_classification(arguments_of(photos, tmp_path / "run", *options))
+
+    assert_same_bits(*(weights_in(tmp_path / name, "classifier") for name in ("run", "whole")))
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_features_that_are_not_stored_train_the_same_classifier(
+    train_classification, photos, classification_arguments, classifier_dir, tmp_path
+):
+    options = [*classification_arguments, "--no-store", "--features", tmp_path / "nothing"]
+
+    train_classification(arguments_of(photos, tmp_path / "run", *options))
+
+    assert_same_bits(weights_in(tmp_path / "run", "classifier"), weights_in(classifier_dir, "classifier"))
+    assert not (tmp_path / "nothing").exists()
+    assert not list((tmp_path / "run").glob("*checkpoints*"))
+
+
+@pytest.mark.parametrize("fraction", [[], ["--label-fraction", "0.5"]], ids=["none", "another"])
+def test_the_reading_of_the_paper_needs_one_of_its_label_fractions(
+    fraction, train_classification, photos, reading, tmp_path
+):
+    arguments = arguments_of(photos, tmp_path / "run", *reading, "--paper-reading", *fraction)
+
+    message = refusal(train_classification, arguments)
+
+    assert message.startswith("train_classification: The paper reads DDI at `label_fraction` [0.05, 0.1, 0.15, 0.2]")
     assert not (tmp_path / "run").exists()
 
 
@@ -328,6 +549,50 @@ def test_a_backbone_that_is_not_there_is_named(train_segmentation, photos, tmp_p
 
 def test_a_misspelt_flag_is_named(train_segmentation, photos, tmp_path):
     assert "--label-fractoin" in refusal(train_segmentation, arguments_of(photos, tmp_path, "--label-fractoin", 0.5))
+
+
+def test_stored_features_are_not_augmented(train_segmentation, photos, tmp_path):
+    message = refusal(train_segmentation, arguments_of(photos, tmp_path / "run", "--augment"))
+
+    assert message == ("train_segmentation: Stored features are of photos as they are: `augment` needs `no_store`.")
+
+
+@pytest.mark.parametrize("script", ["train_segmentation", "train_classification"])
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (["--dtype", "bfloat16"], "`dtype` must be one of ['float16', 'float32'], got 'bfloat16'."),
+        (["--log-with", "paper"], "paper"),
+        (["--checkpoint-every", "0"], "`checkpoint_every` must be at least 1, got 0."),
+    ],
+)
+def test_what_a_run_cannot_do_is_refused_in_one_line(request, script, option, message, photos, tmp_path):
+    told = refusal(request.getfixturevalue(script), arguments_of(photos, tmp_path / "run", *option))
+
+    assert told.startswith(f"{script}: ")
+    assert message in told
+    assert "\n" not in told
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_batch_that_cannot_be_cut_equally_is_refused(train_segmentation, photos, segmentation_arguments, tmp_path):
+    options = [*segmentation_arguments, "--gradient-accumulation-steps", 3]
+
+    message = refusal(train_segmentation, arguments_of(photos, tmp_path / "run", *options))
+
+    assert "`images_per_step` 2 cannot be cut into 3 equal parts" in message
+
+
+def test_features_of_another_batch_size_are_refused_with_the_folder(
+    train_segmentation, photos, segmentation_arguments, tmp_path
+):
+    options = [*segmentation_arguments, "--features", tmp_path / "features"]
+    train_segmentation(arguments_of(photos, tmp_path / "run", *options))
+
+    message = refusal(train_segmentation, arguments_of(photos, tmp_path / "other", *options, "--batch-size", 3))
+
+    assert str(tmp_path / "features") in message
+    assert "was begun with" in message
 
 
 LEAK = "same patient or lesion: painted-0000-000000 (train) and painted-0000-000012 (test)"

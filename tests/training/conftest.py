@@ -1,11 +1,25 @@
-"""What the training tests share: a handful of painted photos and models small enough to train in a second."""
+"""What the training tests share: a handful of painted photos, models small enough to train in a second, a store."""
+
+import copy
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
 
 import pytest
+import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, GradientState
 
 from fedd_hf import FEDDForImageClassification, FEDDForSegmentation, FEDDImageProcessor
 from fedd_hf.data.synthetic import paint_dataset
+from fedd_hf.training.arguments import RunArguments
+from fedd_hf.training.feature_store import FeatureStore
+from fedd_hf.training.pixels import StoredFeatures
+from fedd_hf.training.run import RunState
+
+BATCH_SIZE = 4  # photos per pass of the backbone; six photos are a whole batch and a partial one
 
 
 @pytest.fixture(scope="session")
@@ -23,12 +37,14 @@ def processor():
 def make_accelerator():
     """Make an accelerator of any precision, which accelerate allows only once in a process."""
 
-    def make(mixed_precision="no"):
+    def make(mixed_precision="no", cpu=True, **options):
         AcceleratorState._reset_state(reset_partial_state=True)
-        return Accelerator(cpu=True, mixed_precision=mixed_precision)
+        GradientState._reset_state()
+        return Accelerator(cpu=cpu, mixed_precision=mixed_precision, **options)
 
     yield make
     AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
 
 
 @pytest.fixture
@@ -36,13 +52,22 @@ def accelerator(make_accelerator):
     return make_accelerator()
 
 
+@pytest.fixture(scope="session")
+def _segmenters():
+    """Models that were made, by their fields: reading a backbone takes longer than most tests."""
+    return {}
+
+
 @pytest.fixture
-def make_segmenter(tiny_backbone):
+def make_segmenter(tiny_backbone, _segmenters):
     """Make a segmentation model with new heads on the tiny random UNet, seen at 32 pixels."""
 
     def make(**fields):
         reading = {"blocks": [4, 7], "timesteps": [50], "image_size": 32, "ensemble_size": 2, "hidden_sizes": [32, 16]}
-        return FEDDForSegmentation.from_backbone(tiny_backbone, **(reading | fields))
+        key = str(sorted((reading | fields).items()))
+        if key not in _segmenters:
+            _segmenters[key] = FEDDForSegmentation.from_backbone(tiny_backbone, **(reading | fields))
+        return copy.deepcopy(_segmenters[key])
 
     return make
 
@@ -57,3 +82,141 @@ def make_classifier(tiny_backbone):
         )
 
     return make
+
+
+@pytest.fixture
+def make_store(make_segmenter, processor, tmp_path):
+    """Make a store of the tiny model, in the folder `features` of the test if no other is given."""
+
+    def make(model=None, root="features", processor=processor, **options):
+        return FeatureStore(
+            tmp_path / root, model or make_segmenter(), processor, **({"batch_size": BATCH_SIZE} | options)
+        )
+
+    return make
+
+
+@pytest.fixture
+def features(make_store, painted, processor, accelerator):
+    """The painted photos with their stored features."""
+    return StoredFeatures(make_store().extract(painted, accelerator), painted, processor)
+
+
+@pytest.fixture
+def count_passes():
+    """Count how often the backbone of a model runs from now on."""
+
+    def count(model):
+        passes = Counter()
+        model.backbone.register_forward_hook(lambda *_: passes.update(["backbone"]))
+        return passes
+
+    return count
+
+
+class HandmadeFeatures:
+    """Photos whose maps, `(height, width, channels)`, and labels are given; flipped as they are asked for."""
+
+    def __init__(self, maps, labels, flips=((),)):
+        self.maps, self.labels_of, self.flips = maps, labels.to(torch.uint8), flips
+        self.asked = []
+
+    def __len__(self):
+        return len(self.labels_of)
+
+    def labels(self, photo):
+        return self.labels_of[photo]
+
+    def read(self, photos, flips):
+        self.asked += zip(photos, flips, strict=True)
+        return [
+            tuple(feature_map.flip(flip) for feature_map in self.maps[photo])
+            for photo, flip in zip(photos, flips, strict=True)
+        ]
+
+
+@pytest.fixture
+def handmade():
+    """Make photos of given maps and labels."""
+    return HandmadeFeatures
+
+
+@pytest.fixture
+def relabel(handmade):
+    """Give photos other labels."""
+
+    def make(features, labels):
+        maps = [features.read([photo], [()])[0] for photo in range(len(features))]
+        return handmade(maps, labels)
+
+    return make
+
+
+class KilledError(Exception):
+    """A run that ends in the middle."""
+
+
+@pytest.fixture
+def make_state(tmp_path):
+    """Make the checkpoints of a run; it is killed after the one of step `kill_at`."""
+
+    class KilledState(RunState):
+        kill_at = None
+
+        def save(self, step, counters):
+            super().save(step, counters)
+            if step == self.kill_at:
+                raise KilledError
+
+    def make(accelerator, kill_at=None, every=5, identity=None):
+        arguments = RunArguments(output_dir=str(tmp_path / "run"), checkpoint_every=every)
+        state = KilledState(arguments, accelerator, identity or {"run": 1})
+        state.kill_at = kill_at
+        return state
+
+    return make
+
+
+@pytest.fixture
+def killed():
+    """The error with which a killed run ends."""
+    return KilledError
+
+
+@pytest.fixture
+def run_processes(tmp_path):
+    """Run a script in some processes on the CPU, as torchrun does; each writes JSON to the file that it is given."""
+
+    def run(script, *arguments, processes=2, tag=""):
+        (tmp_path / "script.py").write_text(script)
+        results = tmp_path / f"results-{processes}{tag}"
+        results.mkdir()
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+        command = [sys.executable, *launcher, str(tmp_path / "script.py"), *map(str, arguments)]
+        environment = os.environ | {"ACCELERATE_USE_CPU": "true", "RESULTS": str(results), "OMP_NUM_THREADS": "1"}
+        process = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        assert process.returncode == 0, process.stderr
+        return [json.loads(file.read_text()) for file in sorted(results.iterdir())]
+
+    return run
+
+
+def _weights_of(module):
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+
+@pytest.fixture
+def weights_of():
+    """Copy the weights of a module."""
+    return _weights_of
+
+
+@pytest.fixture
+def assert_same_bits():
+    """Compare weights bit for bit and name those that differ."""
+
+    def compare(actual, wanted):
+        assert actual.keys() == wanted.keys()
+        assert [name for name in actual if not torch.equal(actual[name], wanted[name])] == []
+
+    return compare

@@ -41,7 +41,7 @@ class FeatureArguments:
         num_threads (`int`, *optional*): Threads of each process that fills a store; torch's by default.
 
     Raises:
-        ValueError: If `dtype` is unknown, or stored features are to be augmented.
+        ValueError: If `dtype` is unknown, a number is less than 1, or stored features are to be augmented.
     """
 
     features: str = field(default="features", metadata={"help": "folder of the feature stores"})
@@ -53,6 +53,8 @@ class FeatureArguments:
 
     def __post_init__(self) -> None:
         _need_one_of("dtype", self.dtype, ("float16", "float32"))
+        for name in ("batch_size", "num_threads"):
+            _need_positive(name, getattr(self, name))
         if self.augment and not self.no_store:
             raise ValueError("Stored features are of photos as they are: `augment` needs `no_store`.")
 
@@ -146,8 +148,8 @@ class ClassificationArguments:
         _need_positive("max_epochs", self.max_epochs)
 
 
-def _need_positive(name: str, value: int) -> None:
-    if value < 1:
+def _need_positive(name: str, value: int | None) -> None:
+    if value is not None and value < 1:
         raise ValueError(f"`{name}` must be at least 1, got {value}.")
 
 

@@ -153,10 +153,14 @@ class FeatureStore:
             for name, feature_map in zip(_tensor_names(self.model), feature_maps, strict=True)
         }
         if not all(tensor.isfinite().all() for tensor in tensors.values()):
-            raise ValueError(f"A feature is too large for {self.reading['dtype']}. Type --dtype float32.")
+            advice = "Type --dtype float32." if self.dtype == torch.float16 else "The backbone is broken."
+            raise ValueError(f"A feature is not a finite number of {self.reading['dtype']}. {advice}")
         path.parent.mkdir(exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # another process may have the same photo
-        save_file(tensors, temporary)
+        try:
+            save_file(tensors, temporary)
+        except SafetensorError as error:
+            raise OSError(f"{path} could not be written: {error}. What is stored so far stays.") from error
         temporary.replace(path)
 
     def _settle(self, settings: dict[str, int], given: dict[str, int]) -> dict[str, int]:

@@ -43,6 +43,8 @@ class AllPixels:
         self.maps = [torch.stack(of_block) for of_block in zip(*maps, strict=True)]
         self.labels = torch.stack([_without_specks(features.labels(photo)) for photo in photos])
         self.counted = (self.labels != IGNORE_INDEX).flatten().nonzero().flatten()
+        if len(self.counted) < BATCH_SIZE:
+            raise ValueError(f"{len(self.counted)} pixels count in these photos; a batch needs {BATCH_SIZE}.")
 
     def batches(self, seed: list[int], first: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield features and labels in random order, from the batch `first` on; a last, partial batch is dropped."""
@@ -64,18 +66,19 @@ class Progress:
     batches_of_all: int = 0
     best_loss: float = math.inf
     misses: int = 0
+    loss: float = math.nan
     last_losses: list[float] = field(default_factory=list)
 
     def watch(self, loss: float) -> bool:
         """Take in the loss of a batch and return whether the member is trained."""
-        self.batch, self.batches_of_all = self.batch + 1, self.batches_of_all + 1
+        self.loss, self.batch, self.batches_of_all = loss, self.batch + 1, self.batches_of_all + 1
         if self.epoch >= WATCHED_FROM:
             self.best_loss, self.misses = (loss, 0) if loss < self.best_loss else (self.best_loss, self.misses + 1)
         return self.misses > PATIENCE
 
-    def next_member(self, loss: float) -> Progress:
+    def next_member(self) -> Progress:
         """Return where the next member begins."""
-        losses = [*self.last_losses, loss]
+        losses = [*self.last_losses, self.loss]
         return Progress(member=self.member + 1, batches_of_all=self.batches_of_all, last_losses=losses)
 
 
@@ -100,9 +103,9 @@ def train_as_original(
             set_seed(int(np.random.SeedSequence([seed, index]).generate_state(1)[0]))
             member.apply(draw_weights)
             optimizer.optimizer.state.clear()
-        loss = _train_member(member, optimizer, pixels, progress, seed, accelerator, state)
+        _train_member(member, optimizer, pixels, progress, seed, accelerator, state)
         _insert(head, member, index)
-        progress = progress.next_member(loss)
+        progress = progress.next_member()
     model.decode_head = accelerator.unwrap_model(head, keep_fp32_wrapper=False).eval()
     accelerator.free_memory()
     return progress.last_losses
@@ -134,19 +137,17 @@ def _train_member(
     seed: int,
     accelerator: Accelerator,
     state: RunState | None,
-) -> float:
-    loss = math.nan
+) -> None:
     while progress.epoch < MAX_EPOCHS:
         for features, labels in pixels.batches([seed, progress.member, progress.epoch], progress.batch):
             loss = _step(
                 member, optimizer, features.to(accelerator.device), labels.to(accelerator.device), accelerator
             )
             if progress.watch(loss):
-                return loss
+                return
             if state is not None and state.is_due(progress.batches_of_all):
                 state.save(progress.batches_of_all, asdict(progress))
         progress.epoch, progress.batch = progress.epoch + 1, 0
-    return loss
 
 
 def _step(member: Any, optimizer: Any, features: Tensor, labels: Tensor, accelerator: Accelerator) -> float:

@@ -67,8 +67,10 @@ def train_pixel_classifiers(
             optimizer.zero_grad()
         losses.append(float(accelerator.reduce(loss.detach(), "mean")))
         accelerator.log({"loss": losses[-1], "learning_rate": scheduler.get_last_lr()[0]}, step=len(losses))
-        if state is not None and state.is_due(len(losses)) and accelerator.sync_gradients:
-            state.save(len(losses), {"losses": losses})
+        step = len(losses) // accelerator.gradient_accumulation_steps
+        if state is not None and accelerator.sync_gradients and state.is_due(step):
+            state.save(step, {"losses": losses})
+    _share_statistics(head, accelerator)
     model.decode_head = accelerator.unwrap_model(head, keep_fp32_wrapper=False).eval()
     absorb_standardisation(model.decode_head.projection, mean, std)
     accelerator.free_memory()
@@ -109,6 +111,14 @@ def _as_maps(
     standardised = (batch["features"] - mean) / std
     maps = standardised.transpose(1, 2)[:, :, None]  # (batch_size, channels, 1, num_pixels)
     return maps.split(model.config.feature_channels, dim=1), batch["labels"][:, None]
+
+
+@torch.no_grad()
+def _share_statistics(head: nn.Module, accelerator: Accelerator) -> None:
+    """Give every process the mean of what batch normalization has seen in each of them."""
+    for statistic in head.buffers():
+        if statistic.is_floating_point():
+            statistic.copy_(accelerator.reduce(statistic, "mean"))
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import DataLoaderConfiguration, ProjectConfiguration
@@ -18,6 +19,11 @@ from .arguments import RunArguments
 from .feature_store import hash_json, write_json
 
 COUNTERS = "counters.json"
+
+
+def open_accelerator(**options: Any) -> Accelerator:
+    """Open Accelerate, which sees other processes on CPUs only if it is told that there is no accelerator."""
+    return Accelerator(cpu=not torch.accelerator.is_available(), **options)
 
 
 def start_accelerator(arguments: RunArguments) -> Accelerator:
@@ -32,7 +38,7 @@ def start_accelerator(arguments: RunArguments) -> Accelerator:
             f"`log_with` must be a tracker that is installed, one of {trackers}, got {arguments.log_with!r}. "
             "Type `pip install fedd-hf[tracking]` for tensorboard."
         )
-    accelerator = Accelerator(
+    accelerator = open_accelerator(
         mixed_precision=arguments.mixed_precision,
         gradient_accumulation_steps=arguments.gradient_accumulation_steps,
         log_with=arguments.log_with,
@@ -134,10 +140,11 @@ def save_run(
         ValueError: If heads alone would be pushed whose backbone is a folder of this machine.
     """
     if accelerator.is_main_process:
-        folder = Path(arguments.output_dir)
-        partial = folder / ".partial"
+        folder = Path(arguments.output_dir).resolve()
+        partial = folder.with_name(f".{folder.name}.partial")  # beside it: a path to the backbone is relative
         shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+        for path in (folder, partial):
+            path.mkdir(parents=True, exist_ok=True)
         model.save_pretrained(partial)
         processor.save_pretrained(partial)
         write_json(report, partial / "run.json")

@@ -97,7 +97,7 @@ def test_a_training_uses_what_was_extracted(extract_features, arguments, tmp_pat
 
 
 def test_pooled_features_are_vectors_of_each_block_and_timestep(extract_features, arguments, tmp_path):
-    extract_features([*arguments, "--pooled", "--timesteps", "0", "50"])
+    extract_features([*arguments, "--pooled", "--image-size", "64", "--timesteps", "0", "50"])
 
     tensors = load_file(stored(tmp_path / "features")[0])
     assert {name: tuple(tensor.shape) for name, tensor in tensors.items()} == {
@@ -115,7 +115,7 @@ def test_pooled_features_of_a_classification_dataset_need_no_masks(extract_featu
     (root / "metadata.csv").write_text((photos / "metadata.csv").read_text())
     options = [str(root) if argument == str(photos) else argument for argument in arguments]
 
-    extract_features([*options, "--pooled", "--task", "classification"])
+    extract_features([*options, "--pooled", "--image-size", "64", "--task", "classification"])
 
     assert len(stored("features")) == 9
 

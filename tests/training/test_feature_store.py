@@ -656,7 +656,7 @@ def test_features_that_do_not_fit_float16_are_refused_with_the_advice(
     monkeypatch.setattr(feature_store, "compute_features", compute)
     store = make_store()
 
-    with pytest.raises(ValueError, match=r"A feature is too large for float16\. Type --dtype float32\."):
+    with pytest.raises(ValueError, match=r"A feature is not a finite number of float16\. Type --dtype float32\."):
         store.extract(painted, accelerator)
 
     assert files_in(store.folder) == {}

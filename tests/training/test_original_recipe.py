@@ -1,4 +1,5 @@
 import json
+import math
 
 import numpy as np
 import pytest
@@ -88,11 +89,15 @@ def test_misses_are_counted_over_the_ends_of_epochs():
 
 
 def test_the_next_member_remembers_no_loss_of_the_one_before():
-    progress = Progress(member=1, epoch=6, batch=9, batches_of_all=700, best_loss=0.1, misses=20, last_losses=[0.3])
+    progress = Progress(member=1, epoch=6, batch=9, batches_of_all=700, best_loss=0.1, misses=20, loss=0.2)
+    progress.last_losses = [0.3]
 
-    following = progress.next_member(0.2)
+    following = progress.next_member()
 
-    assert following == Progress(member=2, batches_of_all=700, last_losses=[0.3, 0.2])
+    assert math.isnan(following.loss)
+    following.loss = 0.0
+
+    assert following == Progress(member=2, batches_of_all=700, loss=0.0, last_losses=[0.3, 0.2])
 
 
 def test_a_member_stops_when_its_loss_no_longer_falls(make_segmenter, tiny, accelerator, monkeypatch):

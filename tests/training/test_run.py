@@ -7,7 +7,7 @@ from safetensors import safe_open
 from fedd_hf import FEDDForSegmentation, FEDDImageProcessor
 from fedd_hf.training import run as run_module
 from fedd_hf.training.arguments import RunArguments, SegmentationArguments
-from fedd_hf.training.original_recipe import train_as_original
+from fedd_hf.training.original_recipe import make_member, train_as_original
 from fedd_hf.training.pixel_heads import train_pixel_classifiers
 from fedd_hf.training.run import RunState, save_run, start_accelerator
 
@@ -243,7 +243,9 @@ def test_a_checkpoint_of_the_original_recipe_holds_nothing_but_heads(
     with pytest.raises(killed):
         train_as_original(model, features, 0, accelerator, make_state(accelerator, 2, every=2))
 
-    assert tensor_names(tmp_path / "run" / "checkpoints") == set(model.decode_head.state_dict())
+    member = make_member(model.config)
+    names = {*model.decode_head.state_dict(), *member.state_dict()}
+    assert tensor_names(tmp_path / "run" / "checkpoints") == names
     size = sum(path.stat().st_size for path in (tmp_path / "run" / "checkpoints").rglob("*.safetensors"))
     assert size < 3 * sum(tensor.nbytes for tensor in model.decode_head.state_dict().values()) + 20_000
 

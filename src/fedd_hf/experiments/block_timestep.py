@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
+from fedd_hf.backbone_fedd import locate_backbone, read_backbone_config, read_backbone_defaults
 from fedd_hf.configuration_fedd import FEDDConfig
 from fedd_hf.data.loading import need_split
 from fedd_hf.data.schema import tone_labels
@@ -147,7 +148,7 @@ def open_backbone(reading: ReadingArguments) -> FEDDForSegmentation:
     Raises:
         ValueError: If a block that was asked for is too small to pool to a feature vector.
     """
-    config = _classifier_model(reading.backbone, BLOCKS[0], reading.image_size).config
+    config = _read_config(reading)
     poolable = [block for block in range(config.num_blocks) if _is_poolable(config, block)]
     blocks = reading.blocks or [block for block in BLOCKS if block in poolable]
     if too_small := sorted(set(blocks) & set(range(config.num_blocks)) - set(poolable)):
@@ -157,8 +158,9 @@ def open_backbone(reading: ReadingArguments) -> FEDDForSegmentation:
         )
     last = config.num_train_timesteps - 1
     timesteps = [min(timestep, last) for timestep in reading.timesteps or TIMESTEPS]
-    fields = {"blocks": blocks, "timesteps": timesteps, "image_size": config.image_size}
-    return FEDDForSegmentation.from_backbone(reading.backbone, **fields)
+    return FEDDForSegmentation.from_backbone(
+        reading.backbone, blocks=blocks, timesteps=timesteps, image_size=config.image_size
+    )
 
 
 def draw_labelled(train: Dataset, label_fraction: float, seed: int = 0) -> list[int]:
@@ -261,6 +263,14 @@ def paint_selection_photos(size: int) -> tuple[Dataset, Dataset]:
 def _classifier_model(backbone: str, block: int, image_size: int | None) -> FEDDForImageClassification:
     given: dict[str, Any] = {} if image_size is None else {"image_size": image_size}
     return FEDDForImageClassification.from_backbone(backbone, blocks=[block], timesteps=[0], **given)
+
+
+def _read_config(reading: ReadingArguments) -> FEDDConfig:
+    """Describe the backbone at the image size of the classifier, without loading it."""
+    folder = locate_backbone(reading.backbone)
+    fields = read_backbone_config(folder) | read_backbone_defaults(folder, "classification")
+    size = {} if reading.image_size is None else {"image_size": reading.image_size}
+    return FEDDConfig(**(fields | size | {"blocks": [0], "timesteps": [0]}))
 
 
 def _is_poolable(config: FEDDConfig, block: int) -> bool:

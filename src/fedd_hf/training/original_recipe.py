@@ -49,8 +49,9 @@ class AllPixels:
     def batches(self, seed: list[int], first: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield features and labels in random order, from the batch `first` on; a last, partial batch is dropped."""
         order = self.counted[np.random.default_rng(seed).permutation(len(self.counted))]
-        whole = order[first * BATCH_SIZE : len(order) // BATCH_SIZE * BATCH_SIZE]
-        for pixels in whole.split(BATCHES_READ_AT_ONCE * BATCH_SIZE):
+        end = len(order) // BATCH_SIZE * BATCH_SIZE
+        for start in range(first * BATCH_SIZE, end, BATCHES_READ_AT_ONCE * BATCH_SIZE):
+            pixels = order[start : min(start + BATCHES_READ_AT_ONCE * BATCH_SIZE, end)]
             features = sample_maps(self.maps, pixels, self.labels.shape[1:])
             labels = self.labels.flatten()[pixels].long()
             yield from zip(features.split(BATCH_SIZE), labels.split(BATCH_SIZE), strict=True)

@@ -399,14 +399,23 @@ def test_features_that_are_not_stored_train_the_same_classifier(
 
 @pytest.mark.parametrize("fraction", [[], ["--label-fraction", "0.5"]], ids=["none", "another"])
 def test_the_reading_of_the_paper_needs_one_of_its_label_fractions(
-    fraction, train_classification, photos, reading, tmp_path
+    fraction, train_classification, photos, tiny_backbone, tmp_path
 ):
-    arguments = arguments_of(photos, tmp_path / "run", *reading, "--paper-reading", *fraction)
+    options = ["--backbone", tiny_backbone, "--paper-reading", *fraction]
+    arguments = arguments_of(photos, tmp_path / "run", *options)
 
     message = refusal(train_classification, arguments)
 
     assert message.startswith("train_classification: The paper reads DDI at `label_fraction` [0.05, 0.1, 0.15, 0.2]")
     assert not (tmp_path / "run").exists()
+
+
+def test_the_reading_of_the_paper_leaves_no_choice(train_classification, photos, reading, tmp_path):
+    message = refusal(train_classification, arguments_of(photos, tmp_path / "run", *reading, "--paper-reading"))
+
+    assert message == (
+        "train_classification: --paper-reading chooses block and timestep; leave --blocks and --timesteps out."
+    )
 
 
 # Evaluation

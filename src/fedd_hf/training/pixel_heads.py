@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator, skip_first_batches
-from accelerate.utils import set_seed
+from accelerate.utils import broadcast, set_seed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
@@ -70,7 +70,7 @@ def train_pixel_classifiers(
         step = len(losses) // accelerator.gradient_accumulation_steps
         if state is not None and accelerator.sync_gradients and state.is_due(step):
             state.save(step, {"losses": losses})
-    _share_statistics(head, accelerator)
+    _share_statistics(head)
     model.decode_head = accelerator.unwrap_model(head, keep_fp32_wrapper=False).eval()
     absorb_standardisation(model.decode_head.projection, mean, std)
     accelerator.free_memory()
@@ -114,11 +114,10 @@ def _as_maps(
 
 
 @torch.no_grad()
-def _share_statistics(head: nn.Module, accelerator: Accelerator) -> None:
-    """Give every process the mean of what batch normalization has seen in each of them."""
+def _share_statistics(head: nn.Module) -> None:
+    """Give every process what batch normalization has seen in the first, as checkpoints hold it."""
     for statistic in head.buffers():
-        if statistic.is_floating_point():
-            statistic.copy_(accelerator.reduce(statistic, "mean"))
+        statistic.copy_(broadcast(statistic))
 
 
 @torch.no_grad()

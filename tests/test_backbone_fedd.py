@@ -11,7 +11,6 @@ from diffusers import DDPMScheduler, UNet2DModel
 
 from fedd_hf import FEDDBackbone, FEDDConfig, FEDDForSegmentation
 from fedd_hf.backbone_fedd import (
-    block_module,
     fetch_backbone,
     hash_backbone,
     input_blocks,
@@ -73,7 +72,7 @@ def whole_unet_features(unet, config, pixel_values, noise):
     """The slow way: the untruncated UNet, with a hook on each block, one pass per timestep."""
     alphas_cumprod, features = config.alphas_cumprod(), []
     hooks = [
-        block_module(unet, block).register_forward_hook(lambda _module, _args, output: features.append(output))
+        output_blocks(unet)[block][-1].register_forward_hook(lambda _module, _args, output: features.append(output))
         for block in config.blocks
     ]
     with torch.no_grad():
@@ -185,7 +184,7 @@ def test_blocks_of_the_paper_end_in_the_modules_of_its_table():
         unet = UNet2DModel(**FEDDConfig().backbone_config)
     names = {module: name for name, module in unet.named_modules()}
 
-    assert [names[block_module(unet, block)] for block in range(18)] == PAPER_MODULES.split()
+    assert [names[output_blocks(unet)[block][-1]] for block in range(18)] == PAPER_MODULES.split()
 
 
 def test_what_runs_after_the_last_block_is_gone(make_config):

@@ -187,11 +187,6 @@ def run_layer(layer: nn.Module, sample: Tensor, time: Tensor) -> Tensor:
     return layer(sample, time) if isinstance(layer, ResnetBlock2D) else layer(sample)
 
 
-def block_module(unet: UNet2DModel, block: int) -> nn.Module:
-    """Return the module whose output is the activation of `block`."""
-    return output_blocks(unet)[block][-1]
-
-
 def truncate(unet: UNet2DModel, last_block: int) -> UNet2DModel:
     """Remove, in place, everything that runs after `last_block`."""
     level, layer = block_address(unet.config, last_block)

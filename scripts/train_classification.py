@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import torch
 from accelerate import Accelerator
 from datasets import Dataset, disable_progress_bars
 from torch import Tensor
@@ -26,7 +25,7 @@ from fedd_hf.data.loading import DataArguments, load_splits, need_split
 from fedd_hf.data.schema import count_photos
 from fedd_hf.evaluation.report import describe_machine
 from fedd_hf.training.arguments import ClassificationArguments, FeatureArguments, ReadingArguments, RunArguments
-from fedd_hf.training.feature_store import FeatureStore, read_pooled
+from fedd_hf.training.feature_store import FeatureStore, pool_labelled
 from fedd_hf.training.malignancy_heads import paper_reading, train_malignancy_classifier
 from fedd_hf.training.run import RunState, save_run, start_accelerator
 
@@ -85,8 +84,8 @@ def pool_photos(
 ) -> list[tuple[Tensor, Tensor]]:
     store = FeatureStore(root, model, processor, pooled_size=model.config.pooled_size, **arguments.of_store())
     accelerator.print(store.describe(sum(map(len, sets))))
-    pooled = [read_pooled(store.extract(photos, accelerator))[:, 0] for photos in sets]
-    return [(features, torch.tensor(photos["malignant"])) for features, photos in zip(pooled, sets, strict=True)]
+    pooled = [pool_labelled(store, photos, accelerator) for photos in sets]
+    return [(features[:, 0], labels) for features, labels in pooled]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -28,6 +28,7 @@ from fedd_hf.experiments.block_timestep import (
     tabulate_accuracies,
     tabulate_choices,
 )
+from fedd_hf.training import feature_store
 from fedd_hf.training.arguments import ClassificationArguments, ReadingArguments, SegmentationArguments
 
 FEW_EPOCHS = ClassificationArguments(max_epochs=4, learning_rate=1e-2)
@@ -148,7 +149,7 @@ def test_a_point_is_scored_with_the_features_of_its_own_block_and_timestep(run, 
         pooled[:, -1] += 3 * labels[:, None]
         return pooled
 
-    monkeypatch.setattr(block_timestep, "read_pooled", only_the_last_is_informative)
+    monkeypatch.setattr(feature_store, "read_pooled", only_the_last_is_informative)
 
     report = run()
 

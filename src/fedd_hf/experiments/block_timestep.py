@@ -32,7 +32,7 @@ from fedd_hf.image_processing_fedd import FEDDImageProcessor
 from fedd_hf.inference import count_pixels
 from fedd_hf.modeling_fedd import FEDDForImageClassification, FEDDForSegmentation
 from fedd_hf.training.arguments import ClassificationArguments, ReadingArguments, SegmentationArguments
-from fedd_hf.training.feature_store import FeatureStore, read_pooled
+from fedd_hf.training.feature_store import FeatureStore, pool_labelled
 from fedd_hf.training.malignancy_heads import PAPER_READINGS, train_classifiers
 from fedd_hf.training.pixel_heads import train_pixel_classifiers
 from fedd_hf.training.pixels import PixelDraws, StoredFeatures, pass_on
@@ -298,11 +298,8 @@ def _read_splits(
     """Return pooled features, `(num_points, num_images, pooled_size)`, and labels of each split."""
     processor = FEDDImageProcessor(size=model.config.image_size)
     store = FeatureStore(features, model, processor, dtype="float32", pooled_size=model.config.pooled_size)
-    files = {name: store.extract(rows, accelerator) for name, rows in photos.items()}
-    return {
-        name: (read_pooled(files[name]).transpose(0, 1), torch.tensor(rows["malignant"], dtype=torch.long))
-        for name, rows in photos.items()
-    }
+    pooled = {name: pool_labelled(store, rows, accelerator) for name, rows in photos.items()}
+    return {name: (features.transpose(0, 1), labels) for name, (features, labels) in pooled.items()}
 
 
 def _keep_rows(pooled: PooledSplits, rows: list[int]) -> PooledSplits:

@@ -10,9 +10,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 from datasets import Dataset
+from torch import Tensor
 
 from fedd_hf.data.synthetic import paint_dataset
 from fedd_hf.evaluation.by_tone import classification_by_tone, segmentation_by_tone
@@ -21,7 +21,7 @@ from fedd_hf.image_processing_fedd import FEDDImageProcessor
 from fedd_hf.inference import predict_classification, predict_segmentation
 from fedd_hf.modeling_fedd import FEDDForImageClassification, FEDDForSegmentation
 from fedd_hf.training.arguments import ClassificationArguments, SegmentationArguments
-from fedd_hf.training.feature_store import FeatureStore, read_pooled
+from fedd_hf.training.feature_store import FeatureStore, pool_labelled
 from fedd_hf.training.malignancy_heads import train_malignancy_classifier
 from fedd_hf.training.pixel_heads import train_pixel_classifiers
 from fedd_hf.training.pixels import StoredFeatures
@@ -123,11 +123,11 @@ def _run_malignancy(
 
 def _pool(
     model: FEDDForImageClassification, processor: FEDDImageProcessor, photos: Dataset, accelerator: Accelerator
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> tuple[Tensor, Tensor]:
     with TemporaryDirectory() as root:
         store = FeatureStore(Path(root), model, processor, pooled_size=model.config.pooled_size)
-        pooled = read_pooled(store.extract(photos, accelerator))[:, 0]
-    return pooled, torch.tensor(photos["malignant"])
+        features, labels = pool_labelled(store, photos, accelerator)
+    return features[:, 0], labels
 
 
 def _reading(model: FEDDForSegmentation | FEDDForImageClassification) -> dict[str, Any]:

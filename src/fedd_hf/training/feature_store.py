@@ -253,6 +253,11 @@ def read_pooled(files: list[Path]) -> Tensor:
     return torch.stack([torch.stack(read_maps(file)).float() for file in files])
 
 
+def pool_labelled(store: FeatureStore, dataset: Dataset, accelerator: Accelerator) -> tuple[Tensor, Tensor]:
+    """Extract pooled features, as [`read_pooled`] returns them, with the labels of their photos: 1 is malignant."""
+    return read_pooled(store.extract(dataset, accelerator)), torch.tensor(dataset["malignant"], dtype=torch.long)
+
+
 def read_pixel_values(dataset: Dataset, row: int, processor: FEDDImageProcessor) -> Tensor:
     """Return a photo as the backbone sees it, float32 of shape `(3, image_size, image_size)`.
 

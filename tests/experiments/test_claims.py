@@ -25,8 +25,8 @@ def verdict_of(text, report):
     return row["verdict"], row["evidence"]
 
 
-def lead(low, high, method="VGG16", metric="mean_iou", skin_tone="mean of tones"):
-    found = {"metric": metric, "skin_tone": skin_tone, "test": "test", "method": method}
+def lead(low, high, method="VGG16"):
+    found = {"metric": "mean_iou", "skin_tone": "mean of tones", "test": "large_test", "method": method}
     middle = (low + high) / 2
     return [found | {"label_fraction": f, "difference": middle, "low": low, "high": high} for f in FRACTIONS]
 
@@ -132,7 +132,7 @@ def test_accuracy_is_told_with_that_of_calling_everything_benign():
 
 
 def test_a_gap_comes_with_the_smallest_that_could_have_been_shown():
-    gap = {"metric": "mean_iou", "test": "test", "method": "FEDD", "reference": "I-II", "skin_tone": "V-VI"}
+    gap = {"metric": "mean_iou", "test": "large_test", "method": "FEDD", "reference": "I-II", "skin_tone": "V-VI"}
     gap |= {"label_fraction": 0.05, "difference": -0.3, "low": -0.4, "high": -0.2, "minimum_detectable_gap": 0.123}
 
     verdict, evidence = verdict_of("All classes are segmented alike", {"segmentation": {"gaps": [gap]}})

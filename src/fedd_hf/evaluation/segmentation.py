@@ -1,15 +1,21 @@
-"""Segmentation metrics, pooled over the pixels of a set of images."""
+"""Segmentation metrics as functions of photo weights: pooled over pixels, or averaged over images."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 
+from .intervals import Metric
+
 COUNTS = ["tp", "fp", "fn", "tn"]
+LESION = "lesion"
 
 
 def stack_counts(predictions: pd.DataFrame) -> tuple[list[str], np.ndarray]:
-    """Return the class labels and the pixel counts, of shape `(num_images, num_labels, 4)`: tp, fp, fn, tn."""
+    """Return the class labels and the pixel counts, of shape `(num_images, num_labels, 4)`: tp, fp, fn, tn.
+
+    Images are in the order of `image_id`, labels in that of the table.
+    """
     labels = list(dict.fromkeys(predictions["label"]))
     table = predictions.pivot(index="image_id", columns="label", values=COUNTS)
     return labels, np.stack([table[name][labels] for name in COUNTS], axis=-1).astype(np.int64)
@@ -27,21 +33,58 @@ def dice(counts: np.ndarray) -> np.ndarray:
     return _ratio(2 * tp, 2 * tp + fp + fn)
 
 
-def pooled_iou(counts: np.ndarray) -> float:
-    """IoU of one class, of counts `(num_images, 4)` pooled over all pixels."""
-    return float(iou(counts.sum(axis=0)))
+def segmentation_metrics(predictions: pd.DataFrame) -> dict[str, Metric]:
+    """Return every segmentation metric as a function of photo weights.
+
+    Pooled over pixels, as the paper does: `mean_iou` and `mean_dice` over the classes that occur, `lesion_iou`,
+    `lesion_dice`, `iou_<label>` and `dice_<label>`. Means over the images in which they are defined:
+    `mean_iou_per_image`, `lesion_iou_per_image`, `lesion_dice_per_image`. Lesion metrics need a class of this name.
+
+    Args:
+        predictions (`pd.DataFrame`):
+            Predictions table with one row per image and class.
+
+    Returns:
+        `dict[str, Metric]`: functions of weights of the images in the order of `image_id`.
+    """
+    labels, counts = stack_counts(predictions)
+    metrics = {"mean_iou": _pooled(counts, iou)}
+    if LESION in labels:
+        lesion = counts[:, [labels.index(LESION)]]
+        metrics |= {"lesion_iou": _pooled(lesion, iou), "lesion_dice": _pooled(lesion, dice)}
+        metrics |= {"lesion_iou_per_image": _averaged(lesion, iou), "lesion_dice_per_image": _averaged(lesion, dice)}
+    metrics |= {"mean_dice": _pooled(counts, dice), "mean_iou_per_image": _averaged(counts, iou)}
+    for index, label in enumerate(labels):
+        metrics |= {f"iou_{label}": _pooled(counts[:, [index]], iou)}
+        metrics |= {f"dice_{label}": _pooled(counts[:, [index]], dice)}
+    return metrics
 
 
-def pooled_dice(counts: np.ndarray) -> float:
-    """Dice coefficient of one class, of counts `(num_images, 4)` pooled over all pixels."""
-    return float(dice(counts.sum(axis=0)))
+def _pooled(counts: np.ndarray, score: Metric) -> Metric:
+    """Score pixels that are pooled over images, and average over the classes that occur."""
+
+    def metric(weights: np.ndarray) -> np.ndarray:
+        return _nanmean(score(np.tensordot(weights, counts, axes=1)))
+
+    return metric
 
 
-def mean_iou(counts: np.ndarray) -> float:
-    """Mean IoU over the classes that occur, of counts `(num_images, num_labels, 4)` pooled over all pixels."""
-    return float(pd.Series(iou(counts.sum(axis=0))).mean())
+def _averaged(counts: np.ndarray, score: Metric) -> Metric:
+    """Score each image, averaged over the classes that occur in it, and average over images."""
+    of_images = _nanmean(score(counts))
+    is_defined = ~np.isnan(of_images)
+    filled = np.where(is_defined, of_images, 0.0)
+
+    def metric(weights: np.ndarray) -> np.ndarray:
+        return _ratio(weights @ filled, weights @ is_defined.astype(float))
+
+    return metric
+
+
+def _nanmean(values: np.ndarray) -> np.ndarray:
+    is_defined = ~np.isnan(values)
+    return _ratio(np.where(is_defined, values, 0.0).sum(axis=-1), is_defined.sum(axis=-1))
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    with np.errstate(invalid="ignore"):
-        return np.where(denominator > 0, numerator / np.where(denominator > 0, denominator, 1), np.nan)
+    return np.where(denominator > 0, numerator / np.where(denominator > 0, denominator, 1), np.nan)

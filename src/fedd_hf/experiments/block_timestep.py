@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 from accelerate import Accelerator
 from datasets import Dataset, DatasetDict
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
@@ -25,7 +26,6 @@ from fedd_hf.data.schema import tone_labels
 from fedd_hf.data.splits import draw_nested
 from fedd_hf.data.synthetic import paint_dataset
 from fedd_hf.decode_head_fedd import vote
-from fedd_hf.evaluation.classification import auroc, balanced_accuracy
 from fedd_hf.evaluation.report import describe_machine, read_report, write_report
 from fedd_hf.evaluation.segmentation import COUNTS, iou
 from fedd_hf.image_processing_fedd import FEDDImageProcessor
@@ -342,14 +342,12 @@ def _score(stack: torch.nn.Module, features: Tensor, accelerator: Accelerator) -
 
 def _measure(scores: dict[str, np.ndarray], is_malignant: dict[str, np.ndarray]) -> dict[str, float]:
     """Score one classifier on the photos of test and validation."""
-    of_class = {
-        name: (of_split[~is_malignant[name]], of_split[is_malignant[name]]) for name, of_split in scores.items()
-    }
+    is_called = scores["test"] > 0.5
     return {
-        "accuracy": float(((scores["test"] > 0.5) == is_malignant["test"]).mean()),
-        "balanced_accuracy": balanced_accuracy(*of_class["test"]),
-        "auroc": auroc(*of_class["test"]),
-        "validation_auroc": auroc(*of_class["validation"]),
+        "accuracy": float((is_called == is_malignant["test"]).mean()),
+        "balanced_accuracy": float(balanced_accuracy_score(is_malignant["test"], is_called)),
+        "auroc": float(roc_auc_score(is_malignant["test"], scores["test"])),
+        "validation_auroc": float(roc_auc_score(is_malignant["validation"], scores["validation"])),
     }
 
 

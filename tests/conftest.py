@@ -19,6 +19,7 @@ import datasets
 import pytest
 import torch
 from diffusers import DDPMScheduler, UNet2DModel
+from playwright.sync_api import sync_playwright
 from transformers.utils import logging
 
 from fedd_hf import FEDDConfig, FEDDForImageClassification, FEDDForSegmentation
@@ -177,6 +178,19 @@ def _talkative_libraries():
 def own_environ(monkeypatch):
     """Undo what `Dataset.map(num_proc=...)` of datasets 5.2 does: it puts a copy in the place of `os.environ`."""
     monkeypatch.setattr(os, "environ", os.environ)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A headless Chromium. Without one, tests that look at pages are skipped, but fail in continuous integration."""
+    executable = shutil.which("chromium") or shutil.which("google-chrome")
+    if executable is None:
+        reason = "There is no Chromium on the PATH: install the package `chromium` to look at pages."
+        pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox", "--disable-gpu"])
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture(scope="session")

@@ -26,12 +26,14 @@ def templates_dir() -> Path:
     raise FileNotFoundError(f"The card templates are neither in {looked_at}. Install fedd-hf again.")
 
 
-def render_card(template_name: str, **fields: Any) -> str:
+def render_card(template_name: str, *, autoescape: bool = False, **fields: Any) -> str:
     """Fill a card template.
 
     Args:
         template_name (`str`):
             File in [`templates_dir`], such as `"backbone_adm.md.j2"`.
+        autoescape (`bool`, *optional*, defaults to `False`):
+            Escape the fields for HTML; in Markdown "I-II & III-IV" must stay as it is.
         fields:
             Everything the template names; one that is missing is an error, never an empty place in the card.
 
@@ -45,7 +47,7 @@ def render_card(template_name: str, **fields: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # Markdown, not HTML: "I-II & III-IV" must stay as it is
+        autoescape=autoescape,
     )
     return environment.get_template(template_name).render(fields)
 

@@ -10,18 +10,22 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
-from datasets import Dataset, disable_progress_bars
+import pandas as pd
+from datasets import Dataset, DatasetDict, disable_progress_bars
 from transformers import HfArgumentParser
 
 from fedd_hf import FEDDForSegmentation
 from fedd_hf.data.loading import DataArguments, load_splits, need_split
 from fedd_hf.data.schema import count_photos, tone_labels
-from fedd_hf.evaluation.by_tone import classification_by_tone, segmentation_by_tone
 from fedd_hf.evaluation.report import describe_machine, markdown_by_tone, write_report
-from fedd_hf.figures.by_tone import TITLES
+from fedd_hf.evaluation.summary import evaluate_malignancy, evaluate_segmentation
+from fedd_hf.figures.style import TITLES
 from fedd_hf.inference import predict_classification, predict_segmentation
 from fedd_hf.pipelines import open_model
+
+VALIDATION = "validation"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,29 +37,33 @@ class EvaluationArguments:
     split: str = field(default="test", metadata={"help": "split to evaluate on"})
 
 
-def load_photos(data: DataArguments, task: str, split: str) -> Dataset:
-    photos = need_split(load_splits(data, task), split)
-    print(count_photos({split: photos}).to_string(index=False))
-    return photos
+def predict(model: Any, processor: Any, photos: Dataset) -> pd.DataFrame:
+    if isinstance(model, FEDDForSegmentation):
+        return predict_segmentation(model, processor, photos)
+    return predict_classification(model, processor, photos)
+
+
+def predict_validation(model: Any, processor: Any, splits: DatasetDict, split: str) -> pd.DataFrame | None:
+    """Validation photos choose a threshold and a temperature, unless they are what is evaluated."""
+    return predict(model, processor, splits[VALIDATION]) if VALIDATION in splits and split != VALIDATION else None
 
 
 def evaluate(data: DataArguments, arguments: EvaluationArguments) -> None:
     model, processor = open_model(arguments.model)
+    is_segmenter = isinstance(model, FEDDForSegmentation)
+    splits = load_splits(data, "segmentation" if is_segmenter else "classification")
+    photos = need_split(splits, arguments.split)
+    print(count_photos({arguments.split: photos}).to_string(index=False))
+    predictions = predict(model, processor, photos)
+    validation = predict_validation(model, processor, splits, arguments.split)
+    report = (evaluate_segmentation if is_segmenter else evaluate_malignancy)(predictions, validation)
     folder = Path(arguments.output_dir)
-    if isinstance(model, FEDDForSegmentation):
-        photos = load_photos(data, "segmentation", arguments.split)
-        predictions = predict_segmentation(model, processor, photos)
-        rows = segmentation_by_tone(predictions).to_dict("records")
-    else:
-        photos = load_photos(data, "classification", arguments.split)
-        predictions = predict_classification(model, processor, photos)
-        rows = classification_by_tone(predictions).to_dict("records")
     folder.mkdir(parents=True, exist_ok=True)
     predictions.to_parquet(folder / "predictions.parquet")
     unknown = tone_labels(photos).count(None)
-    report = {"data": asdict(data), "evaluation": asdict(arguments), "by_tone": rows, "photos_without_tone": unknown}
-    write_report(report | {"machine": describe_machine()}, folder / "report.json")
-    print(markdown_by_tone(rows, TITLES))
+    facts = {"data": asdict(data), "evaluation": asdict(arguments), "photos_without_tone": unknown}
+    write_report(facts | report | {"machine": describe_machine()}, folder / "report.json")
+    print(markdown_by_tone(report["by_tone"], TITLES))
     print(f"{unknown} photos have no recorded skin tone and count in `all` only. {folder / 'report.json'}")
 
 

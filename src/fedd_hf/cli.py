@@ -282,11 +282,13 @@ def _print_quickstart(report: dict[str, Any], folder: Path) -> None:
 
 
 def _tone_table(rows: list[dict[str, Any]]) -> Table:
-    from fedd_hf.evaluation.report import format_interval
-    from fedd_hf.figures.by_tone import TITLES
+    from fedd_hf.evaluation.report import choose_rows, describe_flags, format_interval
+    from fedd_hf.figures.style import TITLES
 
+    rows = choose_rows(rows)
     metrics = list(dict.fromkeys(row["metric"] for row in rows))
-    table = Table("skin tone", "photos", *(TITLES[metric] for metric in metrics))
+    caption = describe_flags(rows) or None
+    table = Table("skin tone", "photos", *(TITLES[metric] for metric in metrics), caption=caption)
     for tone in dict.fromkeys(row["skin_tone"] for row in rows):
         of_tone = {row["metric"]: row for row in rows if row["skin_tone"] == tone}
         cells = [format_interval(of_tone[metric]) for metric in metrics]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -11,15 +14,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from datasets import Dataset
 from PIL import Image
+from scipy.special import entr
 from torch import Tensor
 from tqdm.auto import tqdm
 from transformers.modeling_outputs import SemanticSegmenterOutput
 
+from fedd_hf.data.contrast import lesion_contrast
+from fedd_hf.data.masks import encode_png
 from fedd_hf.data.schema import tone_labels
 from fedd_hf.image_processing_fedd import FEDDImageProcessor
 from fedd_hf.modeling_fedd import FEDDForImageClassification, FEDDForSegmentation, default_batch_size
+
+NUM_BINS = 15
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{,99}")
 
 
 @dataclass(frozen=True)
@@ -31,10 +41,14 @@ class SegmentedPhoto:
             Class id of each pixel, at the photo's own size.
         uncertainty (`float`):
             Mean Jensen-Shannon divergence in nats over the most uncertain tenth of the pixels.
+        confidence (`np.ndarray` of shape `(height, width)`, float32, *optional*):
+            Mean probability that the members give to the class of `segmentation_map`, whatever the voting; NaN where
+            the model does not see the photo. It is `None` unless it was asked for.
     """
 
     segmentation_map: np.ndarray
     uncertainty: float
+    confidence: np.ndarray | None = None
 
 
 def segment_photos(
@@ -73,13 +87,23 @@ def stream_segmentations(
     processor: FEDDImageProcessor,
     photos: Iterable[Image.Image],
     batch_size: int | None = None,
+    with_confidence: bool = False,
 ) -> Iterator[SegmentedPhoto]:
-    """Segment photos as [`segment_photos`] does, but read them batch by batch and keep no photo and no map."""
-    for outputs, sizes in _stream_outputs(model, processor, photos, batch_size, output_uncertainty=True):
-        for logits, uncertainty, size in zip(outputs.logits, outputs.uncertainty, sizes, strict=True):
-            output = SemanticSegmenterOutput(logits=logits[None])
+    """Segment photos as [`segment_photos`] does, but read them batch by batch and keep no photo and no map.
+
+    Confidence is resized as logits are: the mean probability of each class bilinearly to the photo's own size, and
+    there that of the predicted class is taken.
+    """
+    options = {"output_uncertainty": True, "output_member_logits": with_confidence}
+    for outputs, sizes in _stream_outputs(model, processor, photos, batch_size, **options):
+        for index, size in enumerate(sizes):
+            output = SemanticSegmenterOutput(logits=outputs.logits[index, None])
             (segmentation_map,) = processor.post_process_semantic_segmentation(output, target_sizes=[size])
-            yield SegmentedPhoto(segmentation_map.to(torch.uint8).numpy(), _image_uncertainty(uncertainty))
+            confidence = None
+            if with_confidence:
+                confidence = _confidence(outputs.member_logits[index], segmentation_map, processor).numpy()
+            uncertainty = _image_uncertainty(outputs.uncertainty[index])
+            yield SegmentedPhoto(segmentation_map.to(torch.uint8).numpy(), uncertainty, confidence)
 
 
 def stream_scores(
@@ -97,7 +121,7 @@ def predict_segmentation(
     model: FEDDForSegmentation,
     processor: FEDDImageProcessor,
     dataset: Dataset,
-    maps_dir: Path | None = None,
+    output_dir: Path | None = None,
     batch_size: int | None = None,
 ) -> pd.DataFrame:
     """Segment a labelled dataset and count pixels.
@@ -109,50 +133,56 @@ def predict_segmentation(
             Its image processor.
         dataset (`datasets.Dataset`):
             Rows of [`~fedd_hf.data.schema.FEATURES`].
-        maps_dir (`Path`, *optional*):
-            Folder to write each map to, as PNG of class ids.
+        output_dir (`Path`, *optional*):
+            Folder of the table, for one dataset. It gets `maps/` (what was predicted), `photos/` and `masks/` (the
+            true maps) as PNG without metadata; photos and masks that are there already are not written again. Without
+            it no pixel is written.
         batch_size (`int`, *optional*):
             Photos per forward pass, as in [`segment_photos`]. Memory depends on it, and not on the number of photos.
 
     Returns:
-        `pd.DataFrame`: one row per image and class: `image_id`, `skin_tone`, `label`, the pixel counts `tp`, `fp`,
-        `fn`, `tn` at the mask's own size, and `uncertainty`.
+        `pd.DataFrame`: one row per image and class: `image_id`, `group_id`, `skin_tone`, `label`; the pixel counts
+        `tp`, `fp`, `fn`, `tn` at the mask's own size; `uncertainty`; `contrast` of lesion and skin, as
+        [`~fedd_hf.data.contrast.lesion_contrast`]; `bin_pixels`, `bin_correct`, `bin_confidence`, as
+        [`count_confidences`]; `photo_path`, `truth_path` and `map_path`, relative to `output_dir`.
     """
     rows: list[dict[str, Any]] = []
-    segmented = stream_segmentations(model, processor, _photos(dataset), batch_size)
-    truths = dataset.select_columns(["image_id", "mask"])
+    segmented = stream_segmentations(model, processor, _photos(dataset), batch_size, with_confidence=True)
+    truths = dataset.select_columns(["image_id", "image", "mask"])
     for photo, truth in zip(_counted(segmented, dataset, "Segmenting"), truths, strict=True):
-        if maps_dir is not None:
-            Image.fromarray(photo.segmentation_map).save(maps_dir / f"{truth['image_id']}.png")
-        try:
-            counts = count_pixels(np.asarray(truth["mask"]), photo.segmentation_map, model.config.num_labels)
-        except ValueError as error:
-            raise ValueError(f"Photo {truth['image_id']!r}: {error}") from error
-        rows += [
-            {"image_id": truth["image_id"], "label": label, **counts[index], "uncertainty": photo.uncertainty}
-            for index, label in model.config.id2label.items()
-        ]
-    return _with_tones(pd.DataFrame(rows), dataset)
+        image_id, mask = truth["image_id"], np.asarray(truth["mask"])
+        with _naming(image_id):
+            counts = _count_photo(mask, photo, model.config.num_labels)
+            facts = {"uncertainty": photo.uncertainty} | _describe_photo(truth, processor, output_dir)
+        facts["truth_path"] = _write_once(output_dir, "masks", image_id, mask)
+        facts["map_path"] = _write(output_dir, "maps", image_id, photo.segmentation_map)
+        for index, label in model.config.id2label.items():
+            rows.append({"image_id": image_id, "label": label, **counts[index], **facts})
+    return _with_groups(pd.DataFrame(rows), dataset)
 
 
 def predict_classification(
     model: FEDDForImageClassification,
     processor: FEDDImageProcessor,
     dataset: Dataset,
+    output_dir: Path | None = None,
     batch_size: int | None = None,
 ) -> pd.DataFrame:
-    """Score a labelled dataset. Arguments are those of [`predict_segmentation`].
+    """Score a labelled dataset. Arguments are those of [`predict_segmentation`]; only photos are written.
 
     Returns:
-        `pd.DataFrame`: one row per image: `image_id`, `skin_tone`, `y_true` (1 malignant), `y_score` in [0, 1].
+        `pd.DataFrame`: one row per image: `image_id`, `group_id`, `skin_tone`, `y_true` (1 malignant), `y_score` in
+        [0, 1], `uncertainty` (entropy of the score, in nats), `contrast` (NaN without a mask) and `photo_path`.
     """
+    rows: list[dict[str, Any]] = []
     scores = stream_scores(model, processor, _photos(dataset), batch_size)
-    truths = dataset.select_columns(["image_id", "malignant"])
-    rows = [
-        {"image_id": truth["image_id"], "y_true": int(truth["malignant"]), "y_score": score}
-        for score, truth in zip(_counted(scores, dataset, "Scoring"), truths, strict=True)
-    ]
-    return _with_tones(pd.DataFrame(rows), dataset)
+    truths = dataset.select_columns(["image_id", "image", "mask", "malignant"])
+    for score, truth in zip(_counted(scores, dataset, "Scoring"), truths, strict=True):
+        row = {"image_id": truth["image_id"], "y_true": int(truth["malignant"]), "y_score": score}
+        row["uncertainty"] = float(entr(score) + entr(1 - score))
+        with _naming(truth["image_id"]):
+            rows.append(row | _describe_photo(truth, processor, output_dir))
+    return _with_groups(pd.DataFrame(rows), dataset)
 
 
 def count_pixels(mask: np.ndarray, segmentation_map: np.ndarray, num_labels: int) -> list[dict[str, int]]:
@@ -173,6 +203,32 @@ def count_pixels(mask: np.ndarray, segmentation_map: np.ndarray, num_labels: int
     return [
         {"tp": int(t), "fp": int(p - t), "fn": int(n - t), "tn": int(confusion.sum() - p - n + t)}
         for t, n, p in zip(tp, true, predicted, strict=True)
+    ]
+
+
+def count_confidences(
+    mask: np.ndarray, segmentation_map: np.ndarray, confidence: np.ndarray, num_labels: int
+) -> list[dict[str, np.ndarray]]:
+    """Sort the pixels that are predicted as each class into 15 bins of equal width by their confidence.
+
+    Pixels of 255 in `mask` and pixels without confidence are in no bin.
+
+    Returns:
+        `list[dict[str, np.ndarray]]`: of each class `bin_pixels` (how many pixels are predicted as it, with a
+        confidence in [k / 15, (k + 1) / 15), 1 in the last bin), `bin_correct` (how many of them are right) and
+        `bin_confidence` (the sum of their confidences), each of shape `(15,)`.
+    """
+    counted = (mask != 255) & ~np.isnan(confidence)
+    confidences, classes = confidence[counted].astype(np.float64), segmentation_map[counted].astype(np.int64)
+    bins = classes * NUM_BINS + np.minimum((confidences * NUM_BINS).astype(np.int64), NUM_BINS - 1)
+    is_right = classes == mask[counted]
+    pixels, correct, total = (
+        np.bincount(bins[chosen], weights, num_labels * NUM_BINS).reshape(num_labels, NUM_BINS)
+        for chosen, weights in ((slice(None), None), (is_right, None), (slice(None), confidences))
+    )
+    return [
+        {"bin_pixels": pixels[label], "bin_correct": correct[label], "bin_confidence": total[label]}
+        for label in range(num_labels)
     ]
 
 
@@ -207,12 +263,71 @@ def _image_uncertainty(uncertainty: Tensor) -> float:
     return pixels.topk(max(1, len(pixels) // 10)).values.mean().item()
 
 
+def _confidence(member_logits: Tensor, segmentation_map: Tensor, processor: FEDDImageProcessor) -> Tensor:
+    """Return the mean probability of the predicted class of each pixel of one photo; NaN where it is not seen."""
+    top, left, height, width = processor._seen_box(segmentation_map.shape)
+    probabilities = member_logits.float().softmax(dim=1).mean(dim=0, keepdim=True).cpu()
+    resized = F.interpolate(probabilities, size=(height, width), mode="bilinear", align_corners=False)[0]
+    seen = (slice(top, top + height), slice(left, left + width))
+    confidence = torch.full(segmentation_map.shape, torch.nan)
+    confidence[seen] = resized.gather(0, segmentation_map[seen][None])[0]
+    return confidence
+
+
+@contextmanager
+def _naming(image_id: str) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"Photo {image_id!r}: {error}") from error
+
+
+def _count_photo(mask: np.ndarray, photo: SegmentedPhoto, num_labels: int) -> list[dict[str, Any]]:
+    counts = count_pixels(mask, photo.segmentation_map, num_labels)
+    bins = count_confidences(mask, photo.segmentation_map, np.asarray(photo.confidence), num_labels)
+    return [{**of_class, **binned} for of_class, binned in zip(counts, bins, strict=True)]
+
+
+def _describe_photo(row: dict[str, Any], processor: FEDDImageProcessor, output_dir: Path | None) -> dict[str, Any]:
+    pixels = np.moveaxis(processor.process_image(row["image"]), 0, -1)
+    contrast = float("nan") if row["mask"] is None else lesion_contrast(pixels, np.asarray(row["mask"]))
+    return {"contrast": contrast, "photo_path": _write_once(output_dir, "photos", row["image_id"], pixels)}
+
+
+def _write(output_dir: Path | None, folder: str, image_id: str, pixels: np.ndarray) -> str | None:
+    """Write a PNG whole or not at all, and return its path relative to `output_dir`."""
+    if output_dir is None:
+        return None
+    path = output_dir / folder / f"{_file_name(image_id)}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_bytes(encode_png(pixels, compress_level=1)["bytes"])
+    temporary.replace(path)
+    return path.relative_to(output_dir).as_posix()
+
+
+def _write_once(output_dir: Path | None, folder: str, image_id: str, pixels: np.ndarray) -> str | None:
+    if output_dir is not None and (output_dir / folder / f"{_file_name(image_id)}.png").is_file():
+        return f"{folder}/{_file_name(image_id)}.png"
+    return _write(output_dir, folder, image_id, pixels)
+
+
+def _file_name(image_id: str) -> str:
+    """Return an id as every file system takes it; one that has to be changed gets its hash, so that none are equal."""
+    if _PLAIN_NAME.fullmatch(image_id):
+        return image_id
+    digest = hashlib.sha256(image_id.encode()).hexdigest()[:8]
+    return f"{re.sub('[^A-Za-z0-9_-]', '_', image_id)[:80]}-{digest}"
+
+
 def _counted(predictions: Iterator[Any], dataset: Dataset, description: str) -> Iterator[Any]:
     """Show progress in photos."""
     return iter(tqdm(predictions, desc=description, total=len(dataset), unit="photo", leave=False))
 
 
-def _with_tones(predictions: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
-    tones = dict(zip(dataset["image_id"], tone_labels(dataset), strict=True))
-    predictions.insert(1, "skin_tone", predictions["image_id"].map(tones))
+def _with_groups(predictions: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
+    groups = {"group_id": dataset["group_id"], "skin_tone": tone_labels(dataset)}
+    for position, (name, values) in enumerate(groups.items(), start=1):
+        of_image = dict(zip(dataset["image_id"], values, strict=True))
+        predictions.insert(position, name, predictions["image_id"].map(of_image))
     return predictions

@@ -3,18 +3,39 @@ import pandas as pd
 import pytest
 from sklearn.metrics import jaccard_score, roc_auc_score
 
-from fedd_hf.evaluation.by_tone import classification_by_tone, segmentation_by_tone
+from fedd_hf.evaluation import by_tone
+from fedd_hf.evaluation.by_tone import (
+    GAP_COLUMNS,
+    choose_thresholds,
+    classification_by_tone,
+    classification_gaps,
+    mean_of_tones,
+    photos_of,
+    sample_of,
+    segmentation_by_tone,
+    segmentation_gaps,
+    tabulate_by_tone,
+    tabulate_gaps,
+    within,
+    worst_by_tone,
+)
+from fedd_hf.evaluation.coverage import FLAG
+from fedd_hf.evaluation.intervals import holm, value_of
 from fedd_hf.skin_tone import SkinTone
 
 TONES = [tone.label for tone in SkinTone]
-COLUMNS = ["metric", "skin_tone", "n", "value", "low", "high"]
+GROUPS = ["all", *TONES, "mean of tones"]
+COLUMNS = ["metric", "skin_tone", "n", "clusters", "value", "low", "high", "flag"]
+LABELS = ["background", "lesion", "skin"]
 
 
-def segmentation_table(maps, tones):
-    """Predictions table of pairs of maps (truth, prediction) with the classes background, lesion, skin."""
+def segmentation_table(maps, tones, **columns):
+    """Predictions table of pairs of maps (truth, prediction)."""
     rows = []
     for index, ((truth, said), tone) in enumerate(zip(maps, tones, strict=True)):
-        for label, name in enumerate(["background", "lesion", "skin"]):
+        facts = {"image_id": f"{index:02d}", "skin_tone": tone}
+        facts |= {name: values[index] for name, values in columns.items()}
+        for label, name in enumerate(LABELS):
             is_true, is_said = np.asarray(truth) == label, np.asarray(said) == label
             counts = {
                 "tp": int((is_true & is_said).sum()),
@@ -22,20 +43,38 @@ def segmentation_table(maps, tones):
                 "fn": int((is_true & ~is_said).sum()),
                 "tn": int((~is_true & ~is_said).sum()),
             }
-            rows.append({"image_id": f"{index}", "skin_tone": tone, "label": name, **counts, "uncertainty": 0.1})
+            rows.append(facts | {"label": name, **counts})
     return pd.DataFrame(rows)
 
 
-def classification_table(tones, y_true, y_score):
-    return pd.DataFrame(
-        {"image_id": [f"{index}" for index in range(len(tones))], "skin_tone": tones}
-        | {"y_true": y_true, "y_score": y_score}
+def classification_table(tones, y_true, y_score, **columns):
+    names = [f"{index:03d}" for index in range(len(tones))]
+    return pd.DataFrame({"image_id": names, "skin_tone": tones, "y_true": y_true, "y_score": y_score, **columns})
+
+
+def cell(table, metric, tone, column="value"):
+    (value,) = table.loc[(table["metric"] == metric) & (table["skin_tone"] == tone), column]
+    return value
+
+
+def mean_metric(values):
+    """The mean of numbers as a metric, NaN without photos."""
+    values = np.asarray(values, dtype=float)
+    return lambda weights: np.where(
+        weights.sum(axis=1) > 0, weights @ values / np.maximum(weights.sum(axis=1), 1e-9), np.nan
     )
 
 
-def value_of(table, metric, tone, column="value"):
-    (value,) = table.loc[(table["metric"] == metric) & (table["skin_tone"] == tone), column]
-    return value
+def photos_table(tones, **columns):
+    return photos_of(
+        pd.DataFrame({"image_id": [f"{i:03d}" for i in range(len(tones))], "skin_tone": tones, **columns})
+    )
+
+
+@pytest.fixture(autouse=True)
+def _trusted(monkeypatch):
+    """Flags are tested by themselves."""
+    monkeypatch.setattr(by_tone, "flag_of", lambda *_, **__: "")
 
 
 @pytest.fixture
@@ -45,18 +84,22 @@ def random_maps():
     return [(truth, np.where(rng.random((10, 10)) < 0.6, truth, rng.integers(0, 3, (10, 10)))) for truth in truths]
 
 
+# --- values ----------------------------------------------------------------------------------------------------------
+
+
 def test_segmentation_of_two_images_by_hand():
     right, half = ([1, 1, 2, 2], [1, 1, 2, 2]), ([1, 1, 2, 2], [1, 2, 2, 2])
 
     table = segmentation_by_tone(segmentation_table([right, half], ["I-II", "V-VI"]))
 
-    assert value_of(table, "lesion_iou", "I-II") == 1.0
-    assert value_of(table, "lesion_iou", "V-VI") == pytest.approx(1 / 2)
-    assert value_of(table, "lesion_iou", "all") == pytest.approx(3 / 4)
-    assert value_of(table, "lesion_dice", "V-VI") == pytest.approx(2 / 3)
-    assert value_of(table, "lesion_dice", "all") == pytest.approx(6 / 7)
-    assert value_of(table, "mean_iou", "V-VI") == pytest.approx((1 / 2 + 2 / 3) / 2)
-    assert value_of(table, "mean_iou", "all") == pytest.approx((3 / 4 + 4 / 5) / 2)
+    assert [cell(table, "lesion_iou", tone) for tone in ("I-II", "V-VI")] == [1.0, pytest.approx(1 / 2)]
+    assert cell(table, "lesion_iou", "all") == pytest.approx(3 / 4)
+    assert cell(table, "lesion_iou", "mean of tones") == pytest.approx((1 + 1 / 2) / 2)
+    assert cell(table, "lesion_iou_per_image", "all") == pytest.approx((1 + 1 / 2) / 2)
+    assert cell(table, "lesion_dice", "V-VI") == pytest.approx(2 / 3)
+    assert cell(table, "lesion_dice", "all") == pytest.approx(6 / 7)
+    assert cell(table, "mean_iou", "V-VI") == pytest.approx((1 / 2 + 2 / 3) / 2)
+    assert cell(table, "mean_iou", "all") == pytest.approx((3 / 4 + 4 / 5) / 2)
 
 
 def test_values_pool_the_pixels_of_a_group(random_maps):
@@ -67,81 +110,10 @@ def test_values_pool_the_pixels_of_a_group(random_maps):
     for tone in ("all", *TONES):
         pairs = [pair for pair, of in zip(random_maps, tones, strict=True) if tone in ("all", of)]
         truth, said = (np.concatenate([np.ravel(pair[i]) for pair in pairs]) for i in (0, 1))
-        assert value_of(table, "mean_iou", tone) == pytest.approx(jaccard_score(truth, said, average="macro"))
+        assert cell(table, "mean_iou", tone) == pytest.approx(jaccard_score(truth, said, average="macro"))
         lesion = jaccard_score(truth == 1, said == 1)
-        assert value_of(table, "lesion_iou", tone) == pytest.approx(lesion)
-        assert value_of(table, "lesion_dice", tone) == pytest.approx(2 * lesion / (1 + lesion))
-
-
-def test_rows_are_all_images_first_and_then_the_tones_in_their_order(random_maps):
-    table = segmentation_by_tone(segmentation_table(random_maps, ["V-VI", "III-IV", "I-II"] * 4))
-
-    assert list(table) == COLUMNS
-    assert table["skin_tone"].tolist() == [tone for tone in ("all", *TONES) for _ in range(3)]
-    assert table["metric"].tolist() == ["mean_iou", "lesion_iou", "lesion_dice"] * 4
-
-
-def test_every_number_says_of_how_many_images_it_is(random_maps):
-    tones = ["I-II"] * 7 + ["V-VI"] * 3 + [None] * 2
-
-    table = segmentation_by_tone(segmentation_table(random_maps, tones))
-
-    assert {tone: value_of(table, "mean_iou", tone, "n") for tone in ("all", "I-II", "V-VI")} == {
-        "all": 12,
-        "I-II": 7,
-        "V-VI": 3,
-    }
-
-
-def test_images_without_a_tone_count_only_overall(random_maps):
-    with_tone = segmentation_by_tone(segmentation_table(random_maps[:6], ["I-II"] * 6))
-
-    table = segmentation_by_tone(segmentation_table(random_maps, ["I-II"] * 6 + [None] * 6))
-
-    assert table["skin_tone"].unique().tolist() == ["all", "I-II"]
-    assert value_of(table, "mean_iou", "I-II") == value_of(with_tone, "mean_iou", "I-II")
-    assert value_of(table, "mean_iou", "all") != value_of(with_tone, "mean_iou", "all")
-
-
-def test_intervals_contain_their_values_and_come_out_the_same_again(random_maps):
-    predictions = segmentation_table(random_maps, ["I-II", "III-IV", "V-VI"] * 4)
-
-    table = segmentation_by_tone(predictions)
-
-    assert ((table["low"] <= table["value"]) & (table["value"] <= table["high"])).all()
-    pd.testing.assert_frame_equal(segmentation_by_tone(predictions), table)
-
-
-def test_a_single_image_of_a_tone_has_a_value_and_no_interval(random_maps):
-    table = segmentation_by_tone(segmentation_table(random_maps, ["I-II"] * 11 + ["V-VI"]))
-
-    row = table[(table["metric"] == "lesion_iou") & (table["skin_tone"] == "V-VI")].iloc[0]
-    assert row["n"] == 1
-    assert np.isfinite(row["value"])
-    assert np.isnan(row["low"])
-    assert np.isnan(row["high"])
-
-
-def test_a_tone_without_any_lesion_pixel_has_no_lesion_iou():
-    no_lesion = ([0, 2, 2, 0], [0, 2, 0, 0])
-    lesion = ([1, 1, 2, 0], [1, 2, 2, 0])
-
-    table = segmentation_by_tone(segmentation_table([no_lesion] * 3 + [lesion] * 3, ["I-II"] * 3 + ["V-VI"] * 3))
-
-    assert np.isnan(value_of(table, "lesion_iou", "I-II"))
-    assert value_of(table, "mean_iou", "I-II") == pytest.approx((2 / 3 + 1 / 2) / 2)
-    assert value_of(table, "lesion_iou", "V-VI") == pytest.approx(1 / 2)
-
-
-def test_auroc_of_each_tone_is_that_of_scikit_learn():
-    rng = np.random.default_rng(1)
-    tones, y_true, y_score = TONES * 20, rng.integers(0, 2, 60), rng.random(60)
-
-    table = classification_by_tone(classification_table(tones, y_true, y_score))
-
-    assert value_of(table, "auroc", "all") == pytest.approx(roc_auc_score(y_true, y_score))
-    for index, tone in enumerate(TONES):
-        assert value_of(table, "auroc", tone) == pytest.approx(roc_auc_score(y_true[index::3], y_score[index::3]))
+        assert cell(table, "lesion_iou", tone) == pytest.approx(lesion)
+        assert cell(table, "lesion_dice", tone) == pytest.approx(2 * lesion / (1 + lesion))
 
 
 def test_malignancy_of_four_images_by_hand():
@@ -149,31 +121,156 @@ def test_malignancy_of_four_images_by_hand():
         classification_table(["I-II"] * 4, y_true=[0, 0, 1, 1], y_score=[0.1, 0.7, 0.6, 0.9])
     )
 
-    assert value_of(table, "auroc", "I-II") == pytest.approx(3 / 4)
-    assert value_of(table, "balanced_accuracy", "I-II") == pytest.approx(3 / 4)
-    assert value_of(table, "auroc", "I-II", "n") == 4
+    assert cell(table, "auroc", "I-II") == pytest.approx(3 / 4)
+    assert cell(table, "balanced_accuracy", "I-II") == pytest.approx(3 / 4)
+    assert cell(table, "auroc", "I-II", "n") == 4
 
 
-def test_a_tone_without_a_malignant_photo_has_no_auroc_but_is_shown():
-    rng = np.random.default_rng(2)
-    tones = ["I-II"] * 10 + ["V-VI"] * 10
-    y_true = [0, 1] * 5 + [0] * 10
+def test_auroc_of_each_tone_is_that_of_scikit_learn():
+    rng = np.random.default_rng(1)
+    y_true, y_score = rng.integers(0, 2, 60), rng.random(60)
 
-    table = classification_by_tone(classification_table(tones, y_true, rng.random(20)))
+    table = classification_by_tone(classification_table(TONES * 20, y_true, y_score))
 
-    for metric in ("auroc", "balanced_accuracy"):
-        assert np.isnan(value_of(table, metric, "V-VI"))
-        assert np.isnan(value_of(table, metric, "V-VI", "low"))
-        assert value_of(table, metric, "V-VI", "n") == 10
+    of_tones = [roc_auc_score(y_true[index::3], y_score[index::3]) for index in range(3)]
+    assert [cell(table, "auroc", tone) for tone in TONES] == pytest.approx(of_tones)
+    assert cell(table, "auroc", "all") == pytest.approx(roc_auc_score(y_true, y_score))
+    assert cell(table, "auroc", "mean of tones") == pytest.approx(np.mean(of_tones))
 
 
-def test_a_tone_with_one_malignant_photo_has_a_value_and_no_interval():
-    rng = np.random.default_rng(3)
+def test_thresholds_of_test_and_validation_photos_are_applied_side_by_side():
+    test = classification_table(["I-II"] * 4, [0, 0, 1, 1], [0.1, 0.2, 0.3, 0.4])
+    validation = classification_table(["I-II"] * 4, [0, 0, 1, 1], [0.1, 0.3, 0.36, 0.9])
 
-    table = classification_by_tone(classification_table(["V-VI"] * 9, [1] + [0] * 8, rng.random(9)))
+    table = classification_by_tone(test, validation)
 
-    assert np.isfinite(value_of(table, "auroc", "V-VI"))
-    assert np.isnan(value_of(table, "auroc", "V-VI", "low"))
+    assert choose_thresholds(test, validation) == pytest.approx({"test_youden": 0.25, "validation_youden": 0.33})
+    rules = ("", "_test_youden", "_validation_youden")
+    assert [cell(table, f"accuracy{rule}", "all") for rule in rules] == [0.5, 1.0, 0.75]
+
+
+def test_without_validation_photos_there_is_no_threshold_of_theirs():
+    table = classification_by_tone(classification_table(["I-II"] * 4, [0, 0, 1, 1], [0.1, 0.2, 0.3, 0.4]))
+
+    assert not table["metric"].str.contains("validation").any()
+    assert table["metric"].nunique() == 2 + 5 * 2
+
+
+# --- rows ------------------------------------------------------------------------------------------------------------
+
+
+def test_rows_are_all_images_first_then_the_tones_in_their_order_then_their_mean(random_maps):
+    table = segmentation_by_tone(segmentation_table(random_maps, ["V-VI", "III-IV", "I-II"] * 4))
+
+    metrics = table["metric"].unique().tolist()
+    assert list(table) == COLUMNS
+    assert metrics[:3] == ["mean_iou", "lesion_iou", "lesion_dice"]
+    assert table["skin_tone"].tolist() == [tone for tone in GROUPS for _ in metrics]
+    assert table["metric"].tolist() == metrics * 5
+
+
+def test_every_number_says_of_how_many_photos_it_is(random_maps):
+    tones = ["I-II"] * 7 + ["V-VI"] * 3 + [None] * 2
+
+    table = segmentation_by_tone(segmentation_table(random_maps, tones))
+
+    numbers = {tone: cell(table, "mean_iou", tone, "n") for tone in ("all", "I-II", "V-VI", "mean of tones")}
+    assert numbers == {"all": 12, "I-II": 7, "V-VI": 3, "mean of tones": 10}
+
+
+def test_photos_of_unknown_tone_count_in_all_only(random_maps):
+    with_tone = segmentation_by_tone(segmentation_table(random_maps[:6], ["I-II"] * 6))
+
+    table = segmentation_by_tone(segmentation_table(random_maps, ["I-II"] * 6 + [None] * 6))
+
+    assert table["skin_tone"].unique().tolist() == ["all", "I-II", "mean of tones"]
+    for tone in ("I-II", "mean of tones"):
+        assert cell(table, "mean_iou", tone) == cell(with_tone, "mean_iou", tone)
+    assert cell(table, "mean_iou", "all") != cell(with_tone, "mean_iou", "all")
+
+
+def test_photos_none_of_which_has_a_tone_have_one_row_a_metric(random_maps):
+    predictions = segmentation_table(random_maps, [None] * 12)
+
+    table = segmentation_by_tone(predictions)
+
+    assert table["skin_tone"].unique().tolist() == ["all"]
+    assert segmentation_gaps(predictions).empty
+    assert worst_by_tone(table).empty
+
+
+def test_clusters_are_patients_where_they_are_known_and_photos_elsewhere():
+    groups = ["a", "a", "b", None, None, "c"]
+
+    table = classification_by_tone(
+        classification_table(["I-II"] * 4 + ["V-VI"] * 2, [0, 1] * 3, [0.1, 0.8, 0.3, 0.9, 0.2, 0.7], group_id=groups)
+    )
+
+    numbers = {tone: cell(table, "auroc", tone, "clusters") for tone in ("all", "I-II", "V-VI", "mean of tones")}
+    assert numbers == {"all": 5, "I-II": 3, "V-VI": 2, "mean of tones": 5}
+
+
+def test_without_a_column_of_patients_every_photo_is_a_cluster(random_maps):
+    predictions = segmentation_table(random_maps, TONES * 4)
+
+    photos = photos_of(predictions)
+
+    assert "group_id" not in predictions
+    assert photos["group_id"].isna().all()
+    assert len(np.unique(sample_of(photos).clusters)) == 12
+    assert segmentation_by_tone(predictions).equals(
+        segmentation_by_tone(segmentation_table(random_maps, TONES * 4, group_id=[None] * 12))
+    )
+
+
+def test_a_patient_with_two_tones_is_a_cluster_of_both():
+    table = classification_by_tone(
+        classification_table(
+            ["I-II", "V-VI", "I-II", "V-VI"], [0, 1, 1, 0], [0.1, 0.8, 0.6, 0.3], group_id=["a", "a", "b", "c"]
+        )
+    )
+
+    assert [cell(table, "auroc", tone, "clusters") for tone in ("all", "I-II", "V-VI")] == [3, 2, 2]
+    assert [cell(table, "auroc", tone) for tone in ("I-II", "V-VI")] == [1.0, 1.0]
+
+
+def test_photos_are_in_the_order_of_their_ids():
+    predictions = classification_table(["I-II", "V-VI", None], [0, 1, 0], [0.1, 0.2, 0.3])[::-1]
+
+    photos = photos_of(predictions)
+
+    assert photos["image_id"].tolist() == ["000", "001", "002"]
+    assert sample_of(photos).tones.tolist() == ["I-II", "V-VI", "unknown"]
+    assert sample_of(photos).kinds.tolist() == ["0", "1", "0"]
+
+
+@pytest.mark.parametrize("table", [segmentation_by_tone, segmentation_gaps])
+def test_the_order_of_the_predictions_does_not_matter(table, random_maps):
+    predictions = segmentation_table(random_maps, TONES * 4)
+    last_first = predictions.iloc[::-1].assign(label=lambda rows: pd.Categorical(rows["label"], LABELS))
+    last_first = last_first.sort_values("label", kind="stable").astype({"label": str})
+
+    pd.testing.assert_frame_equal(table(last_first), table(predictions))
+
+
+def test_ids_that_are_numbers_are_ids():
+    predictions = classification_table(["I-II"] * 4, [0, 1, 0, 1], [0.1, 0.8, 0.3, 0.9])
+
+    numbered = classification_by_tone(predictions.assign(image_id=[0, 1, 2, 3]))
+
+    pd.testing.assert_frame_equal(numbered, classification_by_tone(predictions))
+
+
+# --- intervals -------------------------------------------------------------------------------------------------------
+
+
+def test_intervals_contain_their_values_and_come_out_the_same_again(random_maps):
+    predictions = segmentation_table(random_maps, TONES * 4)
+
+    table = segmentation_by_tone(predictions)
+
+    assert ((table["low"] <= table["value"]) & (table["value"] <= table["high"])).all()
+    pd.testing.assert_frame_equal(segmentation_by_tone(predictions), table)
 
 
 def test_malignancy_intervals_contain_their_values():
@@ -182,4 +279,229 @@ def test_malignancy_intervals_contain_their_values():
 
     table = classification_by_tone(classification_table(TONES * 30, y_true, rng.random(90) + 0.3 * y_true))
 
-    assert ((table["low"] <= table["value"]) & (table["value"] <= table["high"])).all()
+    known = table[table["value"] < 1]
+    assert ((known["low"] <= known["value"]) & (known["value"] <= known["high"])).all()
+
+
+def test_where_all_photos_are_decided_rightly_there_is_no_interval():
+    """The draws do not vary. That says nothing of photos that were not seen."""
+    table = classification_by_tone(classification_table(["I-II"] * 8, [0, 1] * 4, [0.1, 0.9] * 4))
+
+    assert (table["value"] == 1).all()
+    assert table[["low", "high"]].isna().all(axis=None)
+
+
+def test_a_single_photo_of_a_tone_has_a_value_and_no_interval(random_maps):
+    table = segmentation_by_tone(segmentation_table(random_maps, ["I-II"] * 11 + ["V-VI"]))
+
+    row = table[(table["metric"] == "lesion_iou") & (table["skin_tone"] == "V-VI")].iloc[0]
+    assert row["n"] == 1
+    assert np.isfinite(row["value"])
+    assert np.isnan([row["low"], row["high"]]).all()
+
+
+@pytest.mark.filterwarnings("error")
+def test_one_photo_alone_has_values_and_no_intervals(random_maps):
+    table = segmentation_by_tone(segmentation_table(random_maps[:1], ["V-VI"]))
+
+    assert table["skin_tone"].unique().tolist() == ["all", "V-VI", "mean of tones"]
+    assert table["value"].notna().all()
+    assert table[["low", "high"]].isna().all(axis=None)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_tone_without_any_lesion_pixel_has_no_lesion_iou_and_neither_has_the_mean_of_tones():
+    no_lesion = ([0, 2, 2, 0], [0, 2, 0, 0])
+    lesion = ([1, 1, 2, 0], [1, 2, 2, 0])
+
+    table = segmentation_by_tone(segmentation_table([no_lesion] * 3 + [lesion] * 3, ["I-II"] * 3 + ["V-VI"] * 3))
+
+    assert np.isnan([cell(table, "lesion_iou", tone) for tone in ("I-II", "mean of tones")]).all()
+    assert cell(table, "mean_iou", "I-II") == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert cell(table, "lesion_iou", "V-VI") == cell(table, "lesion_iou", "all") == pytest.approx(1 / 2)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_tone_without_a_malignant_photo_has_no_auroc_but_is_shown():
+    rng = np.random.default_rng(2)
+    table = classification_by_tone(
+        classification_table(["I-II"] * 10 + ["V-VI"] * 10, [0, 1] * 5 + [0] * 10, rng.random(20))
+    )
+
+    for metric in ("auroc", "auprc", "balanced_accuracy", "sensitivity"):
+        assert np.isnan([cell(table, metric, "V-VI", column) for column in ("value", "low", "high")]).all()
+        assert cell(table, metric, "V-VI", "n") == 10
+    assert np.isfinite([cell(table, name, "V-VI") for name in ("accuracy", "specificity")]).all()
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_tone_with_one_malignant_photo_has_a_value_and_no_interval():
+    rng = np.random.default_rng(3)
+
+    table = classification_by_tone(
+        classification_table(["V-VI"] * 9 + ["I-II"] * 10, [1] + [0] * 8 + [0, 1] * 5, rng.random(19))
+    )
+
+    assert np.isfinite(cell(table, "auroc", "V-VI"))
+    assert np.isnan([cell(table, "auroc", "V-VI", "low"), cell(table, "auroc", "mean of tones", "low")]).all()
+    assert np.isfinite([cell(table, "auroc", tone, "low") for tone in ("I-II", "all")]).all()
+
+
+# --- the mean of tones -----------------------------------------------------------------------------------------------
+
+
+def test_the_mean_of_tones_gives_every_tone_the_same_weight():
+    values = [1.0] * 8 + [0.0] * 2 + [0.5] * 2
+    photos = photos_table(["I-II"] * 8 + ["III-IV"] * 2 + ["V-VI"] * 2)
+
+    table = tabulate_by_tone({"score": mean_metric(values)}, photos)
+
+    assert cell(table, "score", "mean of tones") == pytest.approx(0.5)
+    assert cell(table, "score", "all") == pytest.approx(9 / 12)
+
+
+def test_the_mean_of_tones_is_over_the_tones_that_occur():
+    sample = sample_of(photos_table(["I-II", "V-VI", "V-VI", None]))
+
+    assert value_of(mean_of_tones(mean_metric([0.2, 0.5, 0.7, 9.0]), sample), sample) == pytest.approx(0.4)
+
+
+def test_a_metric_within_photos_is_that_of_these_alone():
+    members = np.array([True, False, True])
+
+    assert within(mean_metric([1, 50, 3]), members)(np.array([[1.0, 1.0, 3.0]])).item() == pytest.approx(10 / 4)
+
+
+# --- gaps ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def gaps():
+    values = np.r_[np.linspace(0.7, 0.9, 20), np.linspace(0.6, 0.7, 10), np.linspace(0.2, 0.4, 10), [5.0]]
+    photos = photos_table(["I-II"] * 20 + ["III-IV"] * 10 + ["V-VI"] * 10 + [None])
+    return tabulate_gaps({"first": mean_metric(values), "second": mean_metric(values[::-1].copy())}, photos)
+
+
+def test_gaps_are_between_each_two_tones_the_darker_minus_the_lighter(gaps):
+    first = gaps[gaps["metric"] == "first"]
+
+    assert list(gaps) == GAP_COLUMNS
+    pairs = list(zip(first["reference"], first["skin_tone"], strict=True))
+    assert pairs == [("I-II", "III-IV"), ("I-II", "V-VI"), ("III-IV", "V-VI")]
+    assert first["difference"].tolist() == pytest.approx([-0.15, -0.5, -0.35])
+    assert first["ratio"].tolist() == pytest.approx([0.65 / 0.8, 0.3 / 0.8, 0.3 / 0.65])
+    assert first[["n_reference", "n"]].to_numpy().tolist() == [[20, 10], [20, 10], [10, 10]]
+
+
+def test_a_gap_lies_within_its_interval_and_is_beside_what_the_sample_could_show(gaps):
+    assert ((gaps["low"] < gaps["difference"]) & (gaps["difference"] < gaps["high"])).all()
+    assert (gaps["minimum_detectable_gap"] > 0).all()
+
+
+def test_p_values_are_corrected_within_each_metric(gaps):
+    assert gaps["metric"].tolist() == ["first"] * 3 + ["second"] * 3
+    for _, of_metric in gaps.groupby("metric"):
+        assert of_metric["p_holm"].tolist() == holm(of_metric["p_value"].to_numpy()).tolist()
+        assert of_metric["p_holm"].min() == pytest.approx(3 * of_metric["p_value"].min())
+
+
+def test_pairs_in_which_a_metric_is_undefined_are_shown_and_not_corrected_for():
+    rng = np.random.default_rng(0)
+    y_true = [0, 1] * 10 + [0] * 10 + [0, 1] * 5
+
+    table = classification_gaps(
+        classification_table(["I-II"] * 20 + ["III-IV"] * 10 + ["V-VI"] * 10, y_true, rng.random(40))
+    )
+
+    of_auroc = table[table["metric"] == "auroc"]
+    assert of_auroc["difference"].isna().tolist() == [True, False, True]
+    assert of_auroc["p_holm"].isna().tolist() == [True, False, True]
+    assert of_auroc["p_holm"].iloc[1] == of_auroc["p_value"].iloc[1]
+
+
+def test_only_tones_that_occur_are_compared():
+    table = tabulate_gaps({"score": mean_metric([0.1, 0.2, 0.4, 0.3])}, photos_table(["I-II", "I-II", "V-VI", "V-VI"]))
+
+    assert table[["reference", "skin_tone"]].to_numpy().tolist() == [["I-II", "V-VI"]]
+
+
+def test_photos_of_one_tone_have_no_gap_and_a_table_with_the_same_columns():
+    table = tabulate_gaps({"score": mean_metric([0.1, 0.2])}, photos_table(["V-VI", "V-VI"]))
+
+    assert list(table) == GAP_COLUMNS
+    assert table.empty
+
+
+def test_the_ratio_to_a_tone_without_any_success_is_undefined():
+    table = tabulate_gaps({"score": mean_metric([0, 0, 0.4, 0.3])}, photos_table(["I-II", "I-II", "V-VI", "V-VI"]))
+
+    assert np.isnan(table["ratio"].item())
+    assert table["difference"].item() == pytest.approx(0.35)
+
+
+# --- the worst tone --------------------------------------------------------------------------------------------------
+
+
+def test_the_worst_tone_has_the_lowest_value_of_each_metric_and_keeps_its_whole_row():
+    photos = photos_table(["I-II", "I-II", "III-IV", "III-IV", "V-VI", "V-VI"])
+    rows = tabulate_by_tone(
+        {"first": mean_metric([0.9, 0.8, 0.2, 0.1, 0.5, 0.6]), "second": mean_metric([0.1, 0.2, 0.7, 0.6, 0.5, 0.6])},
+        photos,
+    )
+
+    worst = worst_by_tone(rows)
+
+    assert list(worst) == COLUMNS
+    assert worst[["metric", "skin_tone", "n"]].to_numpy().tolist() == [["first", "III-IV", 2], ["second", "I-II", 2]]
+    assert worst["value"].tolist() == pytest.approx([0.15, 0.15])
+
+
+def test_a_tone_of_which_nothing_is_known_is_not_the_worst():
+    rows = pd.DataFrame(
+        [
+            {"metric": metric, "skin_tone": tone, "value": value}
+            for metric, values in {"first": [0.1, 0.5, np.nan, 0.4, 0.2], "second": [0.1] + [np.nan] * 4}.items()
+            for tone, value in zip(GROUPS, values, strict=True)
+        ]
+    )
+
+    assert worst_by_tone(rows)[["metric", "skin_tone", "value"]].to_numpy().tolist() == [["first", "V-VI", 0.4]]
+
+
+# --- flags -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Metrics, numbers and kinds of which the simulation was asked; more than three are enough."""
+    asked = []
+
+    def flag_of(metric, number, is_gap=False):
+        asked.append((metric, number, is_gap))
+        return "" if number > 3 else FLAG
+
+    monkeypatch.setattr(by_tone, "flag_of", flag_of)
+    return asked
+
+
+def test_rows_are_flagged_by_their_patients_and_the_mean_of_tones_by_those_of_the_smallest(asked):
+    photos = photos_table(["I-II"] * 6 + ["V-VI"] * 4 + [None], group_id=["a", "a", "b", "b", "c", "c", *"defgh"])
+
+    table = tabulate_by_tone({"score": mean_metric(np.arange(11))}, photos)
+
+    assert asked == [("score", 8, False), ("score", 3, False), ("score", 4, False), ("score", 3, False)]
+    assert dict(zip(table["skin_tone"], table["flag"], strict=True)) == {
+        "all": "",
+        "I-II": FLAG,
+        "V-VI": "",
+        "mean of tones": FLAG,
+    }
+
+
+def test_a_gap_is_flagged_by_the_patients_of_the_smaller_group(asked):
+    photos = photos_table(["I-II"] * 6 + ["V-VI"] * 4, group_id=["a", "a", "b", "b", "c", "c", *"defg"])
+
+    table = tabulate_gaps({"score": mean_metric(np.arange(10))}, photos)
+
+    assert asked == [("score", 3, True)]
+    assert table["flag"].tolist() == [FLAG]

@@ -1,51 +1,194 @@
 import numpy as np
+import pandas as pd
 import pytest
-from sklearn.metrics import accuracy_score, roc_auc_score
 
-from fedd_hf.evaluation.classification import auroc, balanced_accuracy
+from fedd_hf.evaluation.by_tone import choose_thresholds, classification_by_tone, classification_gaps
+from fedd_hf.evaluation.classification import THRESHOLD, check_scores, classification_metrics, youden_threshold
 
-
-def share_of_pairs(benign, malignant):
-    """AUROC as the chance that a malignant photo scores above a benign one."""
-    pairs = [(m > b) + 0.5 * (m == b) for b in benign for m in malignant]
-    return sum(pairs) / len(pairs)
+DECISIONS = ["accuracy", "balanced_accuracy", "f1", "sensitivity", "specificity"]
 
 
-@pytest.fixture
-def scores():
-    rng = np.random.default_rng(0)
-    return rng.random(25).round(1), (rng.random(17) * 0.8 + 0.2).round(1)  # rounded, so that there are ties
+def table_of(y_true, y_score, tone="I-II"):
+    names = [f"photo-{index:02d}" for index in range(len(y_true))]
+    return pd.DataFrame({"image_id": names, "skin_tone": tone, "y_true": y_true, "y_score": y_score})
 
 
-def test_auroc_is_the_share_of_pairs_in_the_right_order(scores):
-    assert auroc(*scores) == pytest.approx(share_of_pairs(*scores))
+def values_of(y_true, y_score, thresholds=None):
+    metrics = classification_metrics(table_of(y_true, y_score), thresholds)
+    return {name: metric(np.ones((1, len(y_true)))).item() for name, metric in metrics.items()}
 
 
-def test_auroc_is_that_of_scikit_learn(scores):
-    truth = [0] * 25 + [1] * 17
-
-    assert auroc(*scores) == pytest.approx(roc_auc_score(truth, np.concatenate(scores)))
+# --- by hand ---------------------------------------------------------------------------------------------------------
 
 
-def test_auroc_by_hand():
-    assert auroc(np.array([0.1, 0.4]), np.array([0.3, 0.9])) == pytest.approx(3 / 4)
+def test_every_metric_of_seven_photos_by_hand():
+    values = values_of(y_true=[1, 1, 1, 0, 0, 0, 0], y_score=[0.9, 0.6, 0.3, 0.7, 0.6, 0.2, 0.1])
+
+    # Of 12 pairs, .9 wins 4, .6 wins 2 and draws 1, .3 wins 2.
+    # Ranked .9 | .7 | .6 .6 | .3: precision 1, 2 / 4 and 3 / 5 at the malignant ones.
+    # Above .5: tp 2, fp 2, fn 1, tn 2.
+    assert values == pytest.approx(
+        {
+            "auroc": 8.5 / 12,
+            "auprc": (1 + 2 / 4 + 3 / 5) / 3,
+            "accuracy": 4 / 7,
+            "balanced_accuracy": (2 / 3 + 2 / 4) / 2,
+            "f1": 2 * 2 / (2 * 2 + 2 + 1),
+            "sensitivity": 2 / 3,
+            "specificity": 2 / 4,
+        }
+    )
 
 
-def test_balanced_accuracy_is_the_mean_of_sensitivity_and_specificity(scores):
-    benign, malignant = scores
+def test_metrics_at_further_thresholds_have_their_name_as_a_suffix():
+    y_true, y_score = [1, 1, 0, 0], [0.9, 0.3, 0.4, 0.2]
 
-    value = balanced_accuracy(benign, malignant)
+    values = values_of(y_true, y_score, {"validation_youden": 0.25, "test_youden": 0.8})
 
-    sensitivity = accuracy_score([True] * 17, malignant > 0.5)
-    specificity = accuracy_score([False] * 25, benign > 0.5)
-    assert value == pytest.approx((sensitivity + specificity) / 2)
+    assert list(values)[7:] == [
+        f"{name}_{rule}" for rule in ("validation_youden", "test_youden") for name in DECISIONS
+    ]
+    assert [values[f"sensitivity{rule}"] for rule in ("", "_validation_youden", "_test_youden")] == [0.5, 1.0, 0.5]
+    assert [values[f"specificity{rule}"] for rule in ("", "_validation_youden", "_test_youden")] == [1.0, 0.5, 1.0]
 
 
 def test_a_score_of_one_half_is_benign():
-    assert balanced_accuracy(np.array([0.5]), np.array([0.5])) == 0.5
+    values = values_of([0, 1], [0.5, 0.5])
+
+    assert (values["sensitivity"], values["specificity"]) == (0.0, 1.0)
 
 
-@pytest.mark.parametrize("metric", [auroc, balanced_accuracy])
-@pytest.mark.parametrize("counts", [(0, 3), (3, 0), (0, 0)], ids=str)
-def test_scores_of_one_class_only_give_nan(metric, counts):
-    assert np.isnan(metric(*(np.full(count, 0.7) for count in counts)))
+def test_the_youden_threshold_by_hand():
+    # Above .35: sensitivity 2 / 3, specificity 1; above .15: 1 and 1 / 2; above .65: 1 / 3 and 1.
+    assert youden_threshold(np.array([1, 1, 1, 0, 0]), np.array([0.9, 0.4, 0.2, 0.3, 0.1])) == pytest.approx(0.35)
+
+
+def test_of_equally_good_youden_thresholds_the_largest_is_taken():
+    # Above .7: sensitivity 1 / 2, specificity 1; above .2: 1 and 1 / 2.
+    assert youden_threshold(np.array([1, 0, 1, 0]), np.array([0.8, 0.6, 0.3, 0.1])) == pytest.approx(0.7)
+
+
+def test_the_youden_threshold_of_photos_in_perfect_order_decides_all_of_them_rightly():
+    y_true, y_score = np.array([0, 0, 1, 1]), np.array([0.01, 0.02, 0.04, 0.05])
+
+    threshold = youden_threshold(y_true, y_score)
+
+    assert threshold == pytest.approx(0.03)
+    assert values_of(y_true, y_score, {"x": threshold})["accuracy_x"] == 1.0
+
+
+def test_where_no_threshold_is_better_than_chance_nothing_is_called_malignant():
+    y_true, y_score = np.array([1, 1, 0, 0]), np.array([0.1, 0.2, 0.3, 0.4])
+
+    assert not (y_score > youden_threshold(y_true, y_score)).any()
+
+
+@pytest.mark.parametrize("y_true", [[0, 0, 0], [1, 1, 1]], ids=["benign", "malignant"])
+def test_without_photos_of_both_classes_the_threshold_is_one_half(y_true):
+    assert youden_threshold(np.array(y_true), np.array([0.1, 0.2, 0.3])) == THRESHOLD
+
+
+# --- edges -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("error")
+def test_all_equal_scores_are_worth_as_much_as_chance():
+    values = values_of([1, 0, 0, 0], [0.7] * 4)
+
+    assert values == pytest.approx(
+        {"auroc": 0.5, "auprc": 0.25, "accuracy": 0.25, "balanced_accuracy": 0.5}
+        | {"f1": 2 / 5, "sensitivity": 1.0, "specificity": 0.0}
+    )
+
+
+def test_at_the_youden_threshold_of_all_equal_scores_nothing_is_called_malignant():
+    y_true, y_score = np.array([1, 0, 0]), np.full(3, 0.7)
+
+    values = values_of(y_true, y_score, {"test_youden": youden_threshold(y_true, y_score)})
+
+    assert values["balanced_accuracy_test_youden"] == 0.5
+    assert values["sensitivity_test_youden"] == 0.0
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("label", "undefined"),
+    [
+        (0, {"auroc", "auprc", "balanced_accuracy", "sensitivity"}),
+        (1, {"auroc", "balanced_accuracy", "specificity"}),
+    ],
+    ids=["benign", "malignant"],
+)
+def test_photos_of_one_class_have_only_the_metrics_that_do_not_need_the_other(label, undefined):
+    values = values_of([label] * 3, [0.7, 0.2, 0.4])
+
+    assert {name for name, value in values.items() if np.isnan(value)} == undefined
+
+
+@pytest.mark.filterwarnings("error")
+def test_f1_is_undefined_where_nothing_is_malignant_and_nothing_is_called_so():
+    assert np.isnan(values_of([0, 0], [0.1, 0.2])["f1"])
+    assert values_of([0, 0], [0.1, 0.8])["f1"] == 0.0
+
+
+@pytest.mark.filterwarnings("error")
+def test_one_photo_has_an_accuracy_and_no_auroc():
+    values = values_of([1], [0.8])
+
+    assert values["accuracy"] == values["sensitivity"] == values["f1"] == values["auprc"] == 1.0
+    assert np.isnan([values["auroc"], values["specificity"], values["balanced_accuracy"]]).all()
+
+
+@pytest.mark.filterwarnings("error")
+def test_weights_of_0_alone_leave_every_metric_undefined():
+    for metric in classification_metrics(table_of([0, 1], [0.3, 0.6])).values():
+        assert np.isnan(metric(np.zeros((1, 2)))).all()
+
+
+def test_metrics_of_many_weights_are_those_of_one_after_the_other():
+    table = table_of([1, 0, 0, 1], [0.6, 0.6, 0.2, 0.1])
+    weights = np.array([[1, 1, 1, 1], [2, 0, 1, 1], [0, 3, 1, 0], [0, 0, 0, 1]], dtype=float)
+
+    for metric in classification_metrics(table).values():
+        together = metric(weights)
+
+        assert together.shape == (4,)
+        assert together.tolist() == pytest.approx([metric(row[None]).item() for row in weights], nan_ok=True)
+
+
+def test_weights_belong_to_photos_in_the_order_of_their_ids():
+    table = table_of([1, 0, 0], [0.9, 0.8, 0.1])
+    weights = np.array([[1.0, 0.0, 1.0]])
+
+    for order in (table, table[::-1]):
+        assert classification_metrics(order)["accuracy"](weights).item() == 1.0
+
+
+# --- scores that cannot be used --------------------------------------------------------------------------------------
+
+
+def with_bad_score(score):
+    return table_of([0, 1, 0, 1], [0.2, score, 0.3, 0.9])
+
+
+@pytest.mark.parametrize("score", [np.nan, np.inf, -np.inf, None], ids=str)
+@pytest.mark.parametrize("use", [check_scores, classification_metrics, classification_by_tone, classification_gaps])
+def test_photos_without_a_finite_score_are_named(use, score):
+    with pytest.raises(ValueError, match=r"1 photos have no finite `y_score`: \['photo-01'\]"):
+        use(with_bad_score(score))
+
+
+def test_validation_photos_without_a_score_are_named():
+    with pytest.raises(ValueError, match=r"no finite `y_score`: \['photo-01'\]"):
+        choose_thresholds(table_of([0, 1], [0.1, 0.9]), with_bad_score(np.nan))
+
+
+def test_of_many_photos_without_a_score_ten_are_named():
+    with pytest.raises(ValueError, match=r"12 photos have no finite.*photo-09'\]"):
+        check_scores(table_of([0] * 12, [np.nan] * 12))
+
+
+@pytest.mark.parametrize("label", [2, -1, np.nan, None], ids=str)
+def test_photos_whose_malignancy_is_unknown_are_named(label):
+    with pytest.raises(ValueError, match=r"1 photos have a `y_true` that is neither.*\['photo-02'\]"):
+        classification_metrics(table_of([0, 1, label], [0.1, 0.9, 0.5]))

@@ -1,133 +1,500 @@
 import numpy as np
 import pytest
+from scipy.stats import kstest, norm, t, ttest_rel
 
 from fedd_hf.evaluation.classification import auroc
-from fedd_hf.evaluation.intervals import NUM_RESAMPLES, bootstrap_interval
+from fedd_hf.evaluation.intervals import (
+    NUM_DRAWS,
+    Difference,
+    Sample,
+    degrees_of_freedom,
+    draw_weights,
+    gap,
+    holm,
+    interval,
+    jackknife,
+    paired_difference,
+    value_of,
+)
 
 
-def mean(sample):
-    return float(sample.mean())
+def sample_of(tones, clusters=None, kinds=None):
+    number = len(tones)
+    clusters = [f"p{index:03d}" for index in range(number)] if clusters is None else clusters
+    return Sample(np.array(clusters), np.array(tones), np.array([""] * number if kinds is None else kinds))
+
+
+def mean_of(values, members=None):
+    """The mean of numbers, as a function of photo weights."""
+    values = np.asarray(values, dtype=float)
+    members = np.ones(len(values)) if members is None else np.asarray(members, dtype=float)
+
+    def metric(weights):
+        total = weights @ members
+        return np.where(total > 0, weights @ (values * members) / np.where(total > 0, total, 1), np.nan)
+
+    return metric
 
 
 @pytest.fixture
-def sample():
+def normal():
     return np.random.default_rng(0).normal(3.0, 2.0, 100)
 
 
-def test_the_interval_contains_the_value(sample):
-    low, high = bootstrap_interval((sample,), mean)
-
-    assert low < sample.mean() < high
-
-
-def test_the_interval_of_a_mean_is_about_that_of_the_normal_distribution(sample):
-    low, high = bootstrap_interval((sample,), mean)
-
-    half_width = 1.96 * sample.std(ddof=1) / 10
-    assert low == pytest.approx(sample.mean() - half_width, abs=0.1)
-    assert high == pytest.approx(sample.mean() + half_width, abs=0.1)
+@pytest.fixture
+def mixed():
+    """Twelve photos of seven patients, two tones and two kinds; no patient has two tones or kinds."""
+    return sample_of(
+        tones=["I-II"] * 7 + ["V-VI"] * 5,
+        clusters=["a", "a", "a", "b", "c", "d", "d", "e", "f", "f", "g", "g"],
+        kinds=["0", "0", "0", "0", "1", "1", "1", "0", "0", "0", "1", "1"],
+    )
 
 
-def test_the_interval_is_deterministic(sample):
-    assert bootstrap_interval((sample,), mean) == bootstrap_interval((sample,), mean)
+# --- draws -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_interval_does_not_touch_the_global_generator(sample):
+def test_draws_keep_the_number_of_photos_of_each_stratum():
+    sample = sample_of(["I-II"] * 5 + ["V-VI"] * 8, kinds=["0", "1"] * 6 + ["1"])
+
+    weights = draw_weights(sample)
+
+    assert weights.shape == (NUM_DRAWS, 13)
+    for tone, kind in (("I-II", "0"), ("I-II", "1"), ("V-VI", "0"), ("V-VI", "1")):
+        members = (sample.tones == tone) & (sample.kinds == kind)
+        assert set(weights[:, members].sum(axis=1)) == {members.sum()}
+
+
+def test_draws_keep_the_number_of_patients_of_each_stratum_and_draw_their_photos_together(mixed):
+    weights = draw_weights(mixed)
+    first_photos = np.unique(mixed.clusters, return_index=True)[1]
+
+    for cluster in np.unique(mixed.clusters):
+        of_patient = weights[:, mixed.clusters == cluster]
+        assert (of_patient == of_patient[:, :1]).all()
+    for tone, kind, patients in (("I-II", "0", 2), ("I-II", "1", 2), ("V-VI", "0", 2), ("V-VI", "1", 1)):
+        chosen = [photo for photo in first_photos if (mixed.tones[photo], mixed.kinds[photo]) == (tone, kind)]
+        assert set(weights[:, chosen].sum(axis=1)) == {patients}
+
+
+def test_every_photo_is_drawn_once_on_average_and_left_out_as_often_as_chance_has_it():
+    weights = draw_weights(sample_of(["I-II"] * 20), num_draws=5000)
+
+    assert weights.mean(axis=0) == pytest.approx(np.ones(20), abs=0.06)
+    assert (weights == 0).mean() == pytest.approx((1 - 1 / 20) ** 20, abs=0.005)
+
+
+def test_a_patient_whose_photos_differ_in_tone_or_kind_is_drawn_whole_in_the_stratum_of_the_first():
+    sample = sample_of(
+        tones=["I-II", "V-VI", "I-II", "V-VI", "V-VI"],
+        clusters=["a", "a", "b", "c", "d"],
+        kinds=["0", "1", "0", "0", "0"],
+    )
+
+    weights = draw_weights(sample)
+
+    assert (weights[:, 0] == weights[:, 1]).all()
+    assert set(weights[:, [0, 2]].sum(axis=1)) == {2}
+    assert set(weights[:, [3, 4]].sum(axis=1)) == {2}
+
+
+def test_draws_depend_on_the_seed_and_on_nothing_else():
+    tones = ["I-II"] * 10
+
+    first, again, other = (draw_weights(sample_of(tones), seed=seed) for seed in (0, 0, 1))
+
+    assert (first == again).all()
+    assert (first != other).any()
+
+
+def test_draws_of_one_sample_do_not_mix_up_seeds_and_numbers():
+    sample = sample_of(["I-II"] * 10)
+
+    draws = [draw_weights(sample, number, seed) for number, seed in ((50, 0), (50, 1), (80, 0), (50, 0))]
+
+    assert [len(weights) for weights in draws] == [50, 50, 80, 50]
+    assert (draws[0] != draws[1]).any()
+    assert (draws[0] == draws[3]).all()
+
+
+def test_draws_cannot_be_spoilt_for_the_next_metric():
+    with pytest.raises(ValueError, match="read-only"):
+        draw_weights(sample_of(["I-II"] * 4))[0, 0] = 7
+
+
+def test_draws_do_not_touch_the_global_generator():
     np.random.seed(7)  # noqa: NPY002
     expected = np.random.random()  # noqa: NPY002
     np.random.seed(7)  # noqa: NPY002
 
-    bootstrap_interval((sample,), mean)
+    draw_weights(sample_of(["I-II"] * 4))
 
     assert np.random.random() == expected  # noqa: NPY002
 
 
-def test_another_seed_gives_almost_the_same_interval(sample):
-    first, second = (bootstrap_interval((sample,), mean, seed=seed) for seed in (0, 1))
-
-    assert first != second
-    assert first == pytest.approx(second, abs=0.1)
+# --- intervals -------------------------------------------------------------------------------------------------------
 
 
-def test_each_stratum_keeps_its_size():
-    sizes = set()
-
-    def record(benign, malignant):
-        sizes.add((len(benign), len(malignant)))
-        return float(benign.mean() + malignant.mean())
-
-    bootstrap_interval((np.arange(12.0), np.arange(5.0)), record)
-
-    # the bias correction leaves out one image at a time; all else are whole strata
-    assert sizes == {(12, 5), (11, 5), (12, 4)}
+def test_the_value_is_that_of_all_photos_once():
+    assert value_of(mean_of([1, 2, 6]), sample_of(["I-II"] * 3)) == 3.0
 
 
-def test_resamples_never_mix_strata():
-    benign, malignant = np.zeros(10), np.ones(6)
-    seen = []
+def test_the_interval_of_a_mean_is_about_that_of_the_t_distribution(normal):
+    low, high = interval(mean_of(normal), sample_of(["I-II"] * 100))
 
-    def record(first, second):
-        seen.append((set(first.tolist()), set(second.tolist())))
-        return 0.5
-
-    bootstrap_interval((benign, malignant), record)
-
-    assert len(seen) >= NUM_RESAMPLES
-    assert all(pair == ({0.0}, {1.0}) for pair in seen)
+    half_width = t.ppf(0.975, 99) * normal.std(ddof=1) / 10
+    assert low == pytest.approx(normal.mean() - half_width, abs=0.06)
+    assert high == pytest.approx(normal.mean() + half_width, abs=0.06)
 
 
-def test_images_are_resampled_whole():
-    """Rows of a two-dimensional sample stay together."""
-    sample = np.column_stack([np.arange(20.0), 100 + np.arange(20.0)])
+def test_the_interval_of_few_photos_is_wider_than_percentiles():
+    values = np.random.default_rng(0).normal(size=10)
+    sample = sample_of(["I-II"] * 10)
 
-    def record(rows):
-        assert np.array_equal(rows[:, 1], rows[:, 0] + 100)
-        return float(rows[:, 0].mean())
+    low, high = interval(mean_of(values), sample)
 
-    low, high = bootstrap_interval((sample,), record)
+    inner_low, inner_high = np.quantile(mean_of(values)(draw_weights(sample)), [0.025, 0.975])
+    assert low < inner_low < inner_high < high
+    assert (high - low) / (inner_high - inner_low) == pytest.approx(
+        np.sqrt(10 / 9) * t.ppf(0.975, 9) / norm.ppf(0.975), rel=0.1
+    )
 
-    assert low < 9.5 < high
+
+def test_the_interval_of_the_same_seed_is_the_same_and_of_another_almost(normal):
+    sample = sample_of(["I-II"] * 100)
+
+    first, again, other = (interval(mean_of(normal), sample, seed=seed) for seed in (0, 0, 1))
+
+    assert first == again
+    assert first != other
+    assert first == pytest.approx(other, abs=0.1)
 
 
-@pytest.mark.parametrize("sizes", [(1,), (0,), (30, 1), (0, 30), (1, 1)], ids=str)
-def test_a_single_image_has_no_interval(sizes):
-    samples = tuple(np.linspace(0, 1, size) for size in sizes)
+def test_the_interval_of_photos_of_few_patients_is_wider():
+    values = np.repeat(np.random.default_rng(0).normal(size=20), 5)
+    tones = ["I-II"] * 100
 
-    low, high = bootstrap_interval(samples, lambda *parts: float(np.concatenate(parts).mean()))
+    alone = interval(mean_of(values), sample_of(tones))
+    of_patients = interval(mean_of(values), sample_of(tones, clusters=np.repeat(np.arange(20), 5).astype(str)))
 
-    assert np.isnan(low)
-    assert np.isnan(high)
+    assert (of_patients[1] - of_patients[0]) / (alone[1] - alone[0]) == pytest.approx(np.sqrt(5), rel=0.2)
+
+
+def test_strata_take_the_difference_between_tones_out_of_the_interval():
+    values = np.r_[np.zeros(50), np.ones(50)] + np.random.default_rng(0).normal(0, 0.1, 100)
+
+    apart = interval(mean_of(values), sample_of(["I-II"] * 50 + ["V-VI"] * 50))
+    together = interval(mean_of(values), sample_of(["I-II"] * 100))
+
+    assert apart[1] - apart[0] < 0.3 * (together[1] - together[0])
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_sample_without_spread_has_no_interval():
-    low, high = bootstrap_interval((np.full(20, 0.5),), mean)
-
-    assert np.isnan(low)
-    assert np.isnan(high)
+def test_one_photo_has_no_interval():
+    assert np.isnan(interval(mean_of([0.7]), sample_of(["I-II"]))).all()
 
 
-def test_the_interval_covers_the_truth_about_as_often_as_it_says():
-    rng = np.random.default_rng(1)
-    truth = 0.5 + 1 / 6  # P(m > b) for b uniform on [0, 1], m with density 2 m: E[m] = 2/3
-
-    covered = 0
-    for _ in range(40):
-        benign, malignant = rng.random(30), np.sqrt(rng.random(30))
-        low, high = bootstrap_interval((benign, malignant), fast_auroc)
-        covered += low <= truth <= high
-
-    assert covered >= 33  # 38 expected; fewer than 33 of 40 would be a chance of 1 in 200
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("constant", [0.5, 0.7, 1.0])
+def test_photos_that_are_all_alike_have_no_interval(constant):
+    assert np.isnan(interval(mean_of([constant] * 11), sample_of(["I-II"] * 11))).all()
 
 
-def fast_auroc(benign, malignant):
-    return float((malignant[:, None] > benign).mean() + 0.5 * (malignant[:, None] == benign).mean())
+@pytest.mark.filterwarnings("error")
+def test_a_metric_that_is_undefined_has_no_interval():
+    assert np.isnan(interval(mean_of([1, 2, 3], members=[0, 0, 0]), sample_of(["I-II"] * 3))).all()
 
 
-def test_the_interval_of_an_auroc_lies_within_0_and_1():
-    rng = np.random.default_rng(2)
-    scores = rng.random(20), rng.random(20) + 0.4
+@pytest.mark.filterwarnings("error")
+def test_a_metric_that_hangs_on_one_photo_has_no_interval():
+    metric = mean_of([0.3, 0.5, 0.9, 0.1], members=[1, 0, 0, 0])
 
-    low, high = bootstrap_interval(scores, auroc)
+    assert np.isnan(interval(metric, sample_of(["I-II"] * 4))).all()
 
-    assert 0 <= low < auroc(*scores) < high <= 1
+
+@pytest.mark.filterwarnings("error")
+def test_an_auroc_that_hangs_on_one_malignant_photo_has_no_interval():
+    """Alone in its stratum it is in every draw, so that the draws vary, and say nothing of other malignant photos."""
+    is_malignant, scores = np.arange(9) == 0, np.linspace(0.9, 0.1, 9)[[4, 0, 1, 2, 3, 5, 6, 7, 8]]
+    sample = sample_of(["I-II"] * 9, kinds=np.where(is_malignant, "1", "0"))
+    draws = auroc(is_malignant, scores)(draw_weights(sample))
+    assert draws.std() > 0
+
+    assert np.isnan(interval(auroc(is_malignant, scores), sample)).all()
+
+
+def test_a_stratum_of_one_photo_does_not_stop_the_others():
+    low, high = interval(mean_of([1, 2, 3, 4, 9]), sample_of(["I-II"] * 4 + ["V-VI"]))
+
+    assert low < 19 / 5 < high
+
+
+@pytest.mark.filterwarnings("error")
+def test_draws_in_which_a_metric_is_undefined_are_left_out():
+    values, members = np.arange(8.0), np.array([1, 1, 0, 0, 0, 0, 0, 0])
+    sample = sample_of(["I-II"] * 8)
+    metric = mean_of(values, members)
+    assert 0.05 < np.isnan(metric(draw_weights(sample))).mean() < 0.5
+
+    low, high = interval(metric, sample)
+
+    assert (low, high) == (0.0, 1.0)
+
+
+def test_a_metric_that_is_undefined_in_most_draws_has_no_interval():
+    values = np.random.default_rng(0).normal(size=8)
+
+    def metric(weights):
+        return np.where((weights > 2).any(axis=1), np.nan, mean_of(values)(weights))
+
+    sample = sample_of(["I-II"] * 8)
+    assert np.isnan(metric(draw_weights(sample))).mean() < 0.5
+    assert np.isfinite(interval(metric, sample)).all()
+
+    def rare(weights):
+        return np.where((weights > 1).any(axis=1), np.nan, mean_of(values)(weights))
+
+    assert np.isnan(rare(draw_weights(sample))).mean() > 0.5
+    assert np.isnan(interval(rare, sample)).all()
+
+
+# --- the jackknife ---------------------------------------------------------------------------------------------------
+
+
+def test_the_variance_of_the_jackknife_is_the_textbook_one_of_a_mean(normal):
+    deviations = jackknife(mean_of(normal), sample_of(["I-II"] * 100))
+
+    assert (deviations**2).sum() == pytest.approx(normal.var(ddof=1) / 100)
+
+
+def test_the_variance_of_strata_is_the_textbook_one_of_stratified_samples(normal):
+    deviations = jackknife(mean_of(normal), sample_of(["I-II"] * 30 + ["V-VI"] * 70))
+
+    expected = (30 * normal[:30].var(ddof=1) + 70 * normal[30:].var(ddof=1)) / 100**2
+    assert (deviations**2).sum() == pytest.approx(expected, rel=0.05)  # leaving one out changes the shares a little
+
+
+def test_the_variance_of_patients_is_that_of_their_means():
+    of_patients = np.random.default_rng(0).normal(size=20)
+    sample = sample_of(["I-II"] * 60, clusters=[f"p{index:02d}" for index in np.repeat(np.arange(20), 3)])
+
+    deviations = jackknife(mean_of(np.repeat(of_patients, 3)), sample)
+
+    assert len(deviations) == 20
+    assert (deviations**2).sum() == pytest.approx(of_patients.var(ddof=1) / 20)
+
+
+@pytest.mark.parametrize("number", [255, 256, 257, 600])
+def test_every_cluster_is_left_out_once(number):
+    values = np.random.default_rng(number).normal(size=number)
+
+    deviations = jackknife(mean_of(values), sample_of(["I-II"] * number))
+
+    assert (deviations**2).sum() == pytest.approx(values.var(ddof=1) / number)
+
+
+def test_normal_photos_have_about_as_many_degrees_of_freedom_as_there_are():
+    values = np.random.default_rng(0).normal(size=2000)
+
+    assert degrees_of_freedom(values - values.mean(), 5000) == pytest.approx(2000, rel=0.1)
+    assert degrees_of_freedom(values - values.mean(), 100) == 99
+
+
+def test_one_photo_that_dominates_leaves_few_degrees_of_freedom():
+    deviations = np.r_[np.full(199, 0.01), 5.0]
+
+    assert degrees_of_freedom(deviations, 200) == pytest.approx(2, abs=0.1)
+    assert degrees_of_freedom(np.array([1.0, 0.0]), 2) == 1.0
+
+
+def test_deviations_of_0_have_the_degrees_of_their_number():
+    assert degrees_of_freedom(np.zeros(10), 10) == 9.0
+
+
+# --- differences -----------------------------------------------------------------------------------------------------
+
+
+def test_a_paired_difference_is_the_second_minus_the_first(normal):
+    found = paired_difference(mean_of(normal), mean_of(normal + 0.5 + 0.1 * np.sin(normal)), sample_of(["I-II"] * 100))
+
+    assert found.value == pytest.approx(0.5 + 0.1 * np.sin(normal).mean())
+    assert 0 < found.low < found.value < found.high
+    assert found.p_value < 1e-6
+
+
+def test_the_paired_difference_of_means_is_the_paired_t_test():
+    rng = np.random.default_rng(0)
+    first = rng.normal(size=40)
+    second = first + rng.normal(0.2, 0.5, 40)
+
+    found = paired_difference(mean_of(first), mean_of(second), sample_of(["I-II"] * 40))
+
+    expected = ttest_rel(second, first)
+    assert found.standard_error == pytest.approx((second - first).std(ddof=1) / np.sqrt(40))
+    assert found.p_value == pytest.approx(expected.pvalue, rel=0.1)  # degrees of freedom are estimated
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("change", [0.0, 0.1])
+def test_a_difference_that_is_the_same_in_every_photo_has_neither_interval_nor_p_value(change):
+    values = np.full(7, 0.3)
+
+    found = paired_difference(mean_of(values), mean_of(values + change), sample_of(["I-II"] * 7))
+
+    assert found.value == pytest.approx(change)
+    assert np.isnan([found.low, found.high, found.p_value]).all()
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_difference_that_is_undefined_is_nan_throughout():
+    undefined = mean_of([0.1, 0.2, 0.3], members=[0, 0, 0])
+
+    found = paired_difference(mean_of([0.1, 0.2, 0.3]), undefined, sample_of(["I-II"] * 3))
+
+    assert np.isnan([found.value, found.low, found.high, found.p_value, found.minimum_detectable]).all()
+
+
+def test_the_minimum_detectable_difference_is_2_80_standard_errors():
+    found = Difference(value=0.1, low=-0.1, high=0.3, p_value=0.3, standard_error=0.05)
+
+    assert found.minimum_detectable == pytest.approx(2.80 * 0.05, rel=1e-3)
+    # the power at this difference: how often an estimate around it is beyond 1.96 standard errors
+    power = norm.sf(norm.ppf(0.975) - found.minimum_detectable / found.standard_error)
+    assert power == pytest.approx(0.80)
+
+
+def test_a_gap_is_the_tone_minus_the_reference(normal):
+    tones = ["I-II"] * 50 + ["V-VI"] * 50
+    values = normal + np.r_[np.zeros(50), np.full(50, 3.0)]
+
+    found = gap(mean_of(values), sample_of(tones), "I-II", "V-VI")
+    back = gap(mean_of(values), sample_of(tones), "V-VI", "I-II")
+
+    assert found.value == pytest.approx(values[50:].mean() - values[:50].mean())
+    assert found.low < found.value < found.high
+    assert back.value == pytest.approx(-found.value)
+    assert (back.low, back.high) == pytest.approx((-found.high, -found.low), abs=0.1)
+
+
+def test_the_standard_error_of_a_gap_is_that_of_two_independent_groups(normal):
+    found = gap(mean_of(normal), sample_of(["I-II"] * 40 + ["V-VI"] * 60), "I-II", "V-VI")
+
+    assert found.standard_error == pytest.approx(np.sqrt(normal[:40].var(ddof=1) / 40 + normal[40:].var(ddof=1) / 60))
+
+
+def test_photos_of_other_tones_do_not_change_a_gap(normal):
+    pair = gap(mean_of(normal[:60]), sample_of(["I-II"] * 30 + ["V-VI"] * 30), "I-II", "V-VI")
+    among = gap(mean_of(normal), sample_of(["I-II"] * 30 + ["V-VI"] * 30 + ["III-IV"] * 40), "I-II", "V-VI")
+
+    assert (among.value, among.standard_error) == pytest.approx((pair.value, pair.standard_error))
+    assert among.p_value == pytest.approx(pair.p_value, abs=0.05)
+
+
+def test_a_real_gap_has_a_small_p_value(normal):
+    values = normal + np.r_[np.zeros(50), np.full(50, 4.0)]
+
+    assert gap(mean_of(values), sample_of(["I-II"] * 50 + ["V-VI"] * 50), "I-II", "V-VI").p_value == 1 / (
+        NUM_DRAWS + 1
+    )
+
+
+@pytest.mark.filterwarnings("error")
+def test_no_gap_at_all_has_a_p_value_of_1():
+    found = gap(mean_of([0.3] * 8), sample_of(["I-II"] * 4 + ["V-VI"] * 4), "I-II", "V-VI")
+
+    assert (found.value, found.p_value) == (0.0, 1.0)
+    assert np.isnan([found.low, found.high]).all()
+
+
+def test_the_p_value_is_the_share_of_permutations_with_as_large_a_gap():
+    """Two against two: of the six ways to give out tones, two have a gap of 2, which is the largest."""
+    found = gap(mean_of([0, 1, 2, 3]), sample_of(["I-II"] * 2 + ["V-VI"] * 2), "I-II", "V-VI")
+
+    assert found.value == 2.0
+    assert found.p_value == pytest.approx(2 / 6, abs=0.05)
+
+
+def test_p_values_are_uniform_where_tones_do_not_matter():
+    rng = np.random.default_rng(0)
+    sample = sample_of(["I-II"] * 15 + ["V-VI"] * 10)
+
+    p_values = [gap(mean_of(rng.normal(size=25)), sample, "I-II", "V-VI").p_value for _ in range(150)]
+
+    assert kstest(p_values, "uniform").pvalue > 0.01
+    assert np.mean(np.array(p_values) < 0.05) < 0.12
+
+
+def test_patients_are_permuted_whole():
+    """Photos of one patient are alike: permuting photos would find a gap in a third of such samples."""
+    rng = np.random.default_rng(0)
+    patients = np.repeat(np.arange(12), 5)
+    sample = sample_of(np.where(patients < 6, "I-II", "V-VI"), clusters=[f"p{patient:02d}" for patient in patients])
+
+    p_values = [gap(mean_of(rng.normal(size=12)[patients]), sample, "I-II", "V-VI").p_value for _ in range(60)]
+
+    assert np.mean(np.array(p_values) < 0.05) < 0.15
+
+
+def test_permutations_keep_the_number_of_malignant_photos_of_each_tone():
+    is_malignant = np.array([1, 0, 0, 0, 1, 1, 1, 0], dtype=bool)
+    sample = sample_of(["I-II"] * 4 + ["V-VI"] * 4, kinds=np.where(is_malignant, "1", "0"))
+    seen = []
+
+    def metric(weights):
+        seen.append(weights @ is_malignant)
+        return mean_of(np.arange(8.0))(weights)
+
+    gap(metric, sample, "I-II", "V-VI")
+
+    permuted = [numbers for numbers in seen if len(numbers) in (256, NUM_DRAWS % 256)]
+    assert sum(len(numbers) for numbers in permuted) >= 2 * NUM_DRAWS
+    assert {number for numbers in permuted for number in numbers} == {1, 3}
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_gap_to_a_tone_in_which_the_metric_is_undefined_is_nan_throughout():
+    metric = mean_of([0.1, 0.2, 0.3, 0.4], members=[1, 1, 0, 0])
+
+    found = gap(metric, sample_of(["I-II"] * 2 + ["V-VI"] * 2), "I-II", "V-VI")
+
+    assert np.isnan([found.value, found.low, found.high, found.p_value, found.minimum_detectable]).all()
+
+
+def test_a_patient_of_two_tones_counts_in_both_and_is_permuted_as_one():
+    sample = sample_of(["I-II", "V-VI", "I-II", "V-VI", "V-VI", "I-II"], clusters=["a", "a", "b", "c", "d", "e"])
+
+    found = gap(mean_of([0.0, 1.0, 0.2, 0.7, 0.9, 0.3]), sample, "I-II", "V-VI")
+
+    assert found.value == pytest.approx(2.6 / 3 - 0.5 / 3)
+    assert 0 < found.p_value < 1
+    assert np.isfinite([found.low, found.high]).all()
+
+
+# --- many p-values ---------------------------------------------------------------------------------------------------
+
+
+def test_holm_by_hand():
+    assert holm(np.array([0.01, 0.04, 0.03])).tolist() == pytest.approx([0.03, 0.06, 0.06])
+    assert holm(np.array([0.04, 0.015, 0.03])).tolist() == pytest.approx([0.06, 0.045, 0.06])
+
+
+def test_holm_is_the_step_down_of_its_definition():
+    """The rank-th smallest of m is multiplied by m - rank + 1; none is smaller than the one before, none above 1."""
+    p_values = np.random.default_rng(0).random(12) ** 3
+    expected, largest = {}, 0.0
+    for rank, place in enumerate(np.argsort(p_values)):
+        largest = max(largest, (12 - rank) * p_values[place])
+        expected[place] = min(1.0, largest)
+
+    assert holm(p_values).tolist() == pytest.approx([expected[place] for place in range(12)])
+
+
+def test_holm_leaves_out_what_is_nan():
+    assert holm(np.array([np.nan, 0.02, np.nan, 0.03])).tolist() == pytest.approx(
+        [np.nan, 0.04, np.nan, 0.04], nan_ok=True
+    )
+
+
+@pytest.mark.parametrize(("given", "expected"), [([], []), ([0.2], [0.2]), ([0.9, 0.8], [1.0, 1.0])], ids=str)
+def test_holm_of_few_p_values(given, expected):
+    assert holm(np.array(given)).tolist() == expected

@@ -7,7 +7,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fedd_hf.evaluation.report import describe_machine, format_interval, read_report, write_report
+from fedd_hf.evaluation.coverage import FLAG
+from fedd_hf.evaluation.report import (
+    HEADLINES,
+    choose_rows,
+    describe_flags,
+    describe_machine,
+    format_interval,
+    markdown_by_tone,
+    read_report,
+    write_report,
+)
+from fedd_hf.figures.style import TITLES
 
 
 def test_a_report_is_read_as_it_was_written(tmp_path):
@@ -107,7 +118,80 @@ def test_the_machine_is_described_by_versions_that_json_can_hold():
         ({"value": None, "low": None, "high": None}, "–"),
         ({"value": float("nan"), "low": float("nan"), "high": float("nan")}, "–"),
         ({"value": 0.0, "low": 0.0, "high": 0.0}, "0.000 [0.000, 0.000]"),
+        ({"value": 0.6124, "low": 0.54, "high": 0.6709, "flag": ""}, "0.612 [0.540, 0.671]"),
+        ({"value": 0.6124, "low": 0.54, "high": 0.6709, "flag": FLAG}, "0.612 [0.540, 0.671] †"),
+        ({"value": 0.6124, "low": None, "high": None, "flag": FLAG}, "0.612 †"),
+        ({"value": None, "low": None, "high": None, "flag": FLAG}, "–"),
     ],
 )
 def test_intervals_are_formatted_with_a_dash_where_nothing_can_be_said(row, text):
     assert format_interval(row) == text
+
+
+def row_of(metric, skin_tone, value=0.5, n=10, flag="", **more):
+    return {
+        "metric": metric,
+        "skin_tone": skin_tone,
+        "n": n,
+        "value": value,
+        "low": 0.4,
+        "high": 0.6,
+        "flag": flag,
+    } | more
+
+
+def test_a_table_by_tone_has_a_row_per_tone_and_a_column_per_metric():
+    rows = [
+        row_of("mean_iou", "all", 0.6, n=20),
+        row_of("lesion_iou", "all", 0.5, n=20),
+        row_of("mean_iou", "V-VI", 0.55, n=7),
+        row_of("lesion_iou", "V-VI", None, n=7, low=None, high=None),
+    ]
+
+    assert markdown_by_tone(rows, TITLES) == (
+        "| skin tone | photos | mean IoU over classes | lesion IoU |\n"
+        "| --- | --- | --- | --- |\n"
+        "| all | 20 | 0.600 [0.400, 0.600] | 0.500 [0.400, 0.600] |\n"
+        "| V-VI | 7 | 0.550 [0.400, 0.600] | – |\n"
+    )
+
+
+def test_flagged_rows_have_a_dagger_that_is_explained_below_the_table():
+    table = markdown_by_tone([row_of("auroc", "all"), row_of("auroc", "I-II", flag=FLAG)], TITLES)
+
+    *_, of_all, of_tone, empty, note = table.splitlines()
+    assert of_all.endswith("0.500 [0.400, 0.600] |")
+    assert of_tone.endswith("0.500 [0.400, 0.600] † |")
+    assert empty == ""
+    assert note == "† coverage < 90 %, by simulation: too few photos to trust the interval."
+
+
+def test_without_a_flag_nothing_is_said_of_flags():
+    assert describe_flags([row_of("auroc", "all"), {"value": 0.5}]) == ""
+
+
+def test_a_flag_of_a_metric_that_is_not_shown_is_not_explained():
+    assert "†" not in markdown_by_tone([row_of("auroc", "all"), row_of("auprc", "all", flag=FLAG)], TITLES)
+
+
+def test_only_the_headline_metrics_are_shown_unless_others_are_asked_for():
+    metrics = ["mean_iou", "iou_lesion", "auroc", "accuracy", "balanced_accuracy", "balanced_accuracy_test_youden"]
+    rows = [row_of(metric, tone) for tone in ("all", "I-II") for metric in metrics]
+
+    header = markdown_by_tone(rows, TITLES).splitlines()[0]
+    chosen = markdown_by_tone(rows, TITLES, ["accuracy", "auroc", "specificity"]).splitlines()[0]
+
+    assert header == "| skin tone | photos | mean IoU over classes | malignancy AUROC | balanced accuracy |"
+    assert chosen == "| skin tone | photos | malignancy AUROC | accuracy |"
+    assert {row["metric"] for row in choose_rows(rows)} == {"mean_iou", "auroc", "balanced_accuracy"}
+
+
+def test_rows_of_reports_without_flags_are_still_read():
+    row = row_of("auroc", "all")
+    del row["flag"]
+
+    assert "| all | 10 | 0.500 [0.400, 0.600] |" in markdown_by_tone([row], TITLES)
+
+
+def test_every_headline_metric_has_a_title():
+    assert set(HEADLINES) <= set(TITLES)

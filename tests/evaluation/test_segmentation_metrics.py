@@ -1,120 +1,164 @@
 import numpy as np
 import pandas as pd
 import pytest
-import torch
-from sklearn.metrics import f1_score, jaccard_score
-from torchmetrics.classification import MulticlassF1Score, MulticlassJaccardIndex
 
-from fedd_hf.evaluation.segmentation import dice, iou, mean_iou, stack_counts
+from fedd_hf.evaluation.segmentation import COUNTS, dice, iou, segmentation_metrics, stack_counts
 
-NAMES = ["tp", "fp", "fn", "tn"]
+LABELS = ["background", "lesion", "skin"]
 
 
-def counts_of(truth, said, num_labels=5):
+def counts_of(truth, said, num_labels=3):
     """Counts of shape (num_labels, 4), one class after the other."""
-    return np.array(
+    truth, said = np.asarray(truth), np.asarray(said)
+    classes = [(truth == label, said == label) for label in range(num_labels)]
+    cells = [(t & s, ~t & s, t & ~s, ~t & ~s) for t, s in classes]
+    return np.array([[cell.sum() for cell in of_class] for of_class in cells])
+
+
+def table_of(*photos):
+    """Predictions table of pairs of maps: truth, prediction."""
+    return pd.DataFrame(
         [
-            [
-                ((truth == label) & (said == label)).sum(),
-                ((truth != label) & (said == label)).sum(),
-                ((truth == label) & (said != label)).sum(),
-                ((truth != label) & (said != label)).sum(),
-            ]
-            for label in range(num_labels)
+            {"image_id": f"{index}", "label": label, **dict(zip(COUNTS, of_class.tolist(), strict=True))}
+            for index, pair in enumerate(photos)
+            for label, of_class in zip(LABELS, counts_of(*pair), strict=True)
         ]
     )
 
 
-@pytest.fixture
-def maps():
-    """Truth and prediction of four images, right in about half of the pixels."""
-    rng = np.random.default_rng(0)
-    truth = rng.integers(0, 5, (4, 30, 20))
-    said = np.where(rng.random(truth.shape) < 0.5, truth, rng.integers(0, 5, truth.shape))
-    return truth, said
+def values_of(table, weights=None):
+    """Every metric of a table, of photos as they are or with weights."""
+    weights = np.ones(table["image_id"].nunique()) if weights is None else np.array(weights, dtype=float)
+    return {name: metric(weights[None]).item() for name, metric in segmentation_metrics(table).items()}
 
 
-def test_iou_and_dice_of_two_pixels_by_hand():
-    truth, said = np.array([[1, 1], [0, 0]]), np.array([[1, 0], [0, 0]])
-
-    counts = counts_of(truth, said, num_labels=2)
-
-    assert iou(counts).tolist() == pytest.approx([2 / 3, 1 / 2])
-    assert dice(counts).tolist() == pytest.approx([4 / 5, 2 / 3])
-    assert mean_iou(counts[None]) == pytest.approx((2 / 3 + 1 / 2) / 2)
+# Lesion of 2 pixels, all found, beside skin; lesion of 4 pixels, of which 1 is found and the rest is called skin.
+SMALL_AND_RIGHT = [1, 1, 2, 2], [1, 1, 2, 2]
+LARGE_AND_MISSED = [1, 1, 1, 1, 2, 2, 2, 2], [1, 2, 2, 2, 2, 2, 2, 2]
 
 
-def test_iou_is_that_of_scikit_learn(maps):
-    truth, said = maps
+def test_iou_and_dice_of_one_class_by_hand():
+    counts = np.array([1, 2, 3, 4])
 
-    values = iou(counts_of(truth, said))
-
-    assert values.tolist() == pytest.approx(jaccard_score(truth.flatten(), said.flatten(), average=None).tolist())
-
-
-def test_iou_is_that_of_torchmetrics(maps):
-    truth, said = map(torch.from_numpy, maps)
-
-    values = iou(counts_of(*maps))
-
-    expected = MulticlassJaccardIndex(num_classes=5, average="none")(said, truth)
-    assert values.tolist() == pytest.approx(expected.tolist(), rel=1e-6)
+    assert iou(counts) == pytest.approx(1 / 6)
+    assert dice(counts) == pytest.approx(2 / 7)
 
 
-def test_dice_is_the_f1_of_scikit_learn_and_torchmetrics(maps):
-    truth, said = maps
+def test_every_metric_of_two_photos_by_hand():
+    values = values_of(table_of(SMALL_AND_RIGHT, LARGE_AND_MISSED))
 
-    values = dice(counts_of(truth, said))
+    # pooled: lesion tp 3, fp 0, fn 3; skin tp 6, fp 3, fn 0
+    assert values.pop("iou_lesion") == values["lesion_iou"] == pytest.approx(3 / 6)
+    assert values.pop("dice_lesion") == values["lesion_dice"] == pytest.approx(6 / 9)
+    assert values.pop("iou_skin") == pytest.approx(6 / 9)
+    assert values.pop("dice_skin") == pytest.approx(12 / 15)
+    assert np.isnan([values.pop("iou_background"), values.pop("dice_background")]).all()
+    assert values == pytest.approx(
+        {
+            "lesion_iou": 3 / 6,
+            "lesion_dice": 6 / 9,
+            "mean_iou": (3 / 6 + 6 / 9) / 2,
+            "mean_dice": (6 / 9 + 12 / 15) / 2,
+            # one by one: 1 and 1; lesion 1 / 4, skin 4 / 7
+            "lesion_iou_per_image": (1 + 1 / 4) / 2,
+            "lesion_dice_per_image": (1 + 2 / 5) / 2,
+            "mean_iou_per_image": (1 + (1 / 4 + 4 / 7) / 2) / 2,
+        }
+    )
 
-    assert values.tolist() == pytest.approx(f1_score(truth.flatten(), said.flatten(), average=None).tolist())
-    expected = MulticlassF1Score(num_classes=5, average="none")(*map(torch.from_numpy, (said, truth)))
-    assert values.tolist() == pytest.approx(expected.tolist(), rel=1e-6)
 
+def test_pooled_metrics_belong_to_large_lesions_and_means_over_photos_to_all_alike():
+    small_and_wrong, large_and_right = ([1, 2], [2, 2]), ([1] * 99 + [2], [1] * 99 + [2])
 
-def test_mean_iou_pools_pixels_and_does_not_average_images():
-    """A large image that is all wrong and a small one that is all right."""
-    large = counts_of(np.zeros((10, 10), int), np.ones((10, 10), int), num_labels=2)
-    small = counts_of(np.array([[0, 1]]), np.array([[0, 1]]), num_labels=2)
+    values = values_of(table_of(small_and_wrong, large_and_right))
 
-    value = mean_iou(np.stack([large, small]))
-
-    assert value == pytest.approx((1 / 101 + 1 / 101) / 2)
-    assert np.mean([mean_iou(large[None]), mean_iou(small[None])]) == pytest.approx(0.5)
-
-
-def test_mean_iou_is_that_of_all_pixels_together(maps):
-    truth, said = maps
-
-    value = mean_iou(np.stack([counts_of(*pair) for pair in zip(truth, said, strict=True)]))
-
-    assert value == pytest.approx(jaccard_score(truth.flatten(), said.flatten(), average="macro"))
+    assert values["lesion_iou"] == pytest.approx(99 / 100)
+    assert values["lesion_iou_per_image"] == pytest.approx(1 / 2)
 
 
 def test_a_class_that_is_neither_there_nor_predicted_is_nan_and_left_out_of_the_mean():
-    truth, said = np.array([[1, 1, 4, 4]]), np.array([[1, 4, 4, 4]])
+    truth, said = [1, 1, 2, 2], [1, 2, 2, 2]
 
-    counts = counts_of(truth, said)
+    assert np.isnan(iou(counts_of(truth, said))).tolist() == [True, False, False]
+    assert np.isnan(dice(counts_of(truth, said))).tolist() == [True, False, False]
+    assert values_of(table_of((truth, said)))["mean_iou"] == pytest.approx((1 / 2 + 2 / 3) / 2)
+    assert values_of(table_of((truth, said)))["mean_iou_per_image"] == pytest.approx((1 / 2 + 2 / 3) / 2)
 
-    assert np.isnan(iou(counts)).tolist() == [True, False, True, True, False]
-    assert np.isnan(dice(counts)).tolist() == [True, False, True, True, False]
-    assert mean_iou(counts[None]) == pytest.approx((1 / 2 + 2 / 3) / 2)
+
+def test_a_class_that_is_only_predicted_or_only_there_scores_0_and_counts_in_the_mean():
+    values = values_of(table_of(([1, 1, 2], [0, 0, 2])))
+
+    assert (values["iou_lesion"], values["iou_background"], values["iou_skin"]) == (0.0, 0.0, 1.0)
+    assert values["mean_iou"] == pytest.approx(1 / 3)
 
 
-def test_a_class_that_is_only_predicted_or_only_there_scores_0():
-    counts = counts_of(np.array([[1, 1]]), np.array([[4, 4]]))
+def test_means_over_photos_skip_those_in_which_they_are_undefined():
+    without_lesion = [0, 2, 2, 0], [0, 2, 2, 0]
 
-    assert iou(counts)[[1, 4]].tolist() == [0.0, 0.0]
-    assert dice(counts)[[1, 4]].tolist() == [0.0, 0.0]
+    values = values_of(table_of(without_lesion, LARGE_AND_MISSED))
+
+    assert values["lesion_iou_per_image"] == pytest.approx(1 / 4)
+    assert values["mean_iou_per_image"] == pytest.approx((1 + (1 / 4 + 4 / 7) / 2) / 2)
 
 
 @pytest.mark.filterwarnings("error")
-def test_images_without_a_pixel_that_counts_have_no_mean_iou():
-    assert np.isnan(mean_iou(np.zeros((2, 5, 4), int)))
+def test_photos_without_any_lesion_have_no_lesion_metric_but_a_mean_over_classes():
+    values = values_of(table_of(([0, 2, 2, 0], [0, 2, 0, 0]), ([0, 2], [0, 2])))
+
+    undefined = [name for name, value in values.items() if np.isnan(value)]
+    assert sorted(undefined) == sorted(
+        ["lesion_iou", "lesion_dice", "lesion_iou_per_image", "lesion_dice_per_image", "iou_lesion", "dice_lesion"]
+    )
+    assert values["mean_iou"] == pytest.approx((3 / 4 + 2 / 3) / 2)
+
+
+@pytest.mark.filterwarnings("error")
+def test_photos_without_a_pixel_that_counts_have_no_metric():
+    assert np.isnan(list(values_of(table_of(([255], [255]), ([255], [255]))).values())).all()
+
+
+def test_one_photo_has_the_same_value_pooled_and_per_photo():
+    values = values_of(table_of(LARGE_AND_MISSED))
+
+    assert values["lesion_iou"] == values["lesion_iou_per_image"] == pytest.approx(1 / 4)
+    assert values["mean_iou"] == values["mean_iou_per_image"]
+
+
+def test_a_model_without_a_lesion_class_has_no_lesion_metric():
+    table = table_of(SMALL_AND_RIGHT)
+
+    metrics = segmentation_metrics(table[table["label"] != "lesion"])
+
+    assert list(metrics) == [
+        "mean_iou", "mean_dice", "mean_iou_per_image", "iou_background", "dice_background", "iou_skin", "dice_skin"
+    ]  # fmt: skip
+
+
+def test_a_photo_of_weight_0_does_not_count():
+    both = table_of(SMALL_AND_RIGHT, LARGE_AND_MISSED)
+
+    assert values_of(both, [1, 0]) == pytest.approx(values_of(table_of(SMALL_AND_RIGHT)), nan_ok=True)
+
+
+@pytest.mark.filterwarnings("error")
+def test_weights_of_0_alone_leave_every_metric_undefined():
+    assert np.isnan(list(values_of(table_of(SMALL_AND_RIGHT), [0]).values())).all()
+
+
+def test_metrics_of_many_weights_are_those_of_one_after_the_other():
+    table = table_of(SMALL_AND_RIGHT, LARGE_AND_MISSED, ([1, 2], [2, 1]))
+    weights = np.array([[1, 1, 1], [2, 0, 1], [0, 0, 3], [0, 0, 0]], dtype=float)
+
+    for metric in segmentation_metrics(table).values():
+        together = metric(weights)
+
+        assert together.shape == (4,)
+        assert together.tolist() == pytest.approx([metric(row[None]).item() for row in weights], nan_ok=True)
 
 
 def test_counts_are_stacked_by_image_and_class():
     rows = [
-        {"image_id": image, "label": label, **dict(zip(NAMES, [10 * i + j, 1, 2, 3], strict=True))}
+        {"image_id": image, "label": label, **dict(zip(COUNTS, [10 * i + j, 1, 2, 3], strict=True))}
         for i, image in enumerate(["b", "a"])
         for j, label in enumerate(["skin", "lesion", "background"])
     ]
@@ -122,25 +166,24 @@ def test_counts_are_stacked_by_image_and_class():
     labels, counts = stack_counts(pd.DataFrame(rows))
 
     assert labels == ["skin", "lesion", "background"]
-    assert counts.shape == (2, 3, 4)
-    assert sorted(counts[:, :, 0].tolist()) == [[0, 1, 2], [10, 11, 12]]
+    assert counts[..., 0].tolist() == [[10, 11, 12], [0, 1, 2]]  # "a" before "b"
+    assert counts[..., 1:].tolist() == [[[1, 2, 3]] * 3] * 2
 
 
 def test_the_order_of_the_rows_does_not_matter():
-    """A table that was sorted, filtered or joined on the way must not mix classes."""
+    """A table that was sorted, filtered or joined on the way must not mix photos or classes."""
     rng = np.random.default_rng(1)
-    rows = [
-        {"image_id": f"{image}", "label": label, **dict(zip(NAMES, rng.integers(0, 99, 4), strict=True))}
-        for image in range(5)
-        for label in ("background", "lesion", "skin")
-    ]
-    table = pd.DataFrame(rows)
+    photos = [(rng.integers(0, 3, 40), rng.integers(0, 3, 40)) for _ in range(5)]
+    table = table_of(*photos)
     shuffled = table.sample(frac=1, random_state=0)
 
-    labels, counts = stack_counts(shuffled)
+    weights = [1, 0, 2, 5, 1]
 
-    for index, label in enumerate(labels):
-        expected = table.loc[table["label"] == label, NAMES].sum().tolist()
-        assert counts[:, index].sum(axis=0).tolist() == expected
-    images = sorted(image[np.argsort(labels)].tolist() for image in counts)
-    assert images == sorted(table[NAMES].to_numpy().reshape(5, 3, 4).tolist())
+    assert values_of(shuffled, weights) == pytest.approx(values_of(table, weights))
+
+
+def test_a_photo_that_lacks_a_class_is_named():
+    table = table_of(SMALL_AND_RIGHT, LARGE_AND_MISSED).drop(index=4)
+
+    with pytest.raises(ValueError, match=r"1 photos lack the counts of some class: \['1'\].*background, lesion, skin"):
+        segmentation_metrics(table)

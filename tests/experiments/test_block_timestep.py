@@ -23,6 +23,7 @@ from fedd_hf.experiments.block_timestep import (
     choose_points,
     compare_segmentation_readings,
     draw_labelled,
+    measure_regret,
     open_backbone,
     run_grid,
     tabulate_accuracies,
@@ -235,6 +236,66 @@ def test_the_loss_chooses_where_validation_photos_are_of_one_class():
     points = [point(0.05, 2, None, 0.5), point(0.05, 4, None, 0.3)]
 
     assert [row["block"] for row in choose_points(points)] == [4]
+
+
+def scores_of(is_malignant, wrong, seeds=1):
+    """Scores of one point, of which the first so many are wrong."""
+    scores = np.where(is_malignant, 0.9, 0.1)
+    return [np.where(np.arange(len(scores)) < wrong, 1 - scores, scores).tolist()] * seeds
+
+
+def test_regret_is_what_the_choice_on_validation_costs_on_the_same_test_photos(splits):
+    test = splits["test"]
+    is_malignant = np.array(test["malignant"])
+    points = [point(0.05, 2, 0.9, 0.5), point(0.05, 4, 0.8, 0.5), point(0.05, 6, 0.7, 0.5)]
+    points = [row | {"timestep": 0} for row in points]
+
+    rows = measure_regret(points, [scores_of(is_malignant, wrong) for wrong in (4, 6, 1)], test)
+
+    (accuracy,) = (row for row in rows if row["metric"] == "accuracy")
+    assert (accuracy["block"], accuracy["best_block"]) == (2, 6)
+    assert accuracy["value"] == pytest.approx(8 / 12)
+    assert accuracy["best_value"] == pytest.approx(11 / 12)
+    assert accuracy["regret"] == pytest.approx(3 / 12)
+    assert accuracy["low"] < 3 / 12 < accuracy["high"]
+    assert accuracy["p_value"] < 0.05
+
+
+def test_regret_is_a_mean_over_seeds(splits):
+    test = splits["test"]
+    is_malignant = np.array(test["malignant"])
+    points = [point(0.05, 2, 0.9, 0.5) | {"timestep": 0}, point(0.05, 4, 0.8, 0.5) | {"timestep": 50}]
+    half = scores_of(is_malignant, 0) + scores_of(is_malignant, 6)
+
+    rows = measure_regret(points, [half, scores_of(is_malignant, 0, seeds=2)], test)
+
+    assert rows[0]["value"] == pytest.approx((12 / 12 + 6 / 12) / 2)
+    assert (rows[0]["best_block"], rows[0]["best_timestep"], rows[0]["best_value"]) == (4, 50, 1.0)
+
+
+def test_a_choice_that_is_the_best_has_no_regret(splits):
+    test = splits["test"]
+    points = [point(0.05, 2, 0.9, 0.5) | {"timestep": 0}, point(0.05, 4, 0.8, 0.5) | {"timestep": 0}]
+    is_malignant = np.array(test["malignant"])
+
+    rows = measure_regret(points, [scores_of(is_malignant, 0), scores_of(is_malignant, 3)], test)
+
+    assert [(row["best_block"], row["regret"]) for row in rows] == [(2, 0.0), (2, 0.0)]
+    assert np.isnan([row["p_value"] for row in rows]).all()
+
+
+def test_a_grid_reports_the_regret_of_each_fraction(run):
+    report = run()
+
+    points = {(row["label_fraction"], row["block"], row["timestep"]): row for row in report["points"]}
+    found = [(row["label_fraction"], row["metric"]) for row in report["regret"]]
+    assert found == [(fraction, metric) for fraction in (0.05, 0.1) for metric in ("accuracy", "auroc")]
+    for row in report["regret"]:
+        chosen = points[row["label_fraction"], row["block"], row["timestep"]]
+        values = [point[row["metric"]] for key, point in points.items() if key[0] == row["label_fraction"]]
+        assert row["value"] == pytest.approx(chosen[row["metric"]])
+        assert row["best_value"] == pytest.approx(max(values))
+        assert row["regret"] == pytest.approx(max(values) - chosen[row["metric"]])
 
 
 def test_the_reading_of_the_paper_is_reported_beside_the_choice(run):

@@ -10,7 +10,7 @@ import pandas as pd
 
 from fedd_hf.skin_tone import SkinTone
 
-from .classification import classification_metrics, youden_threshold
+from .classification import check_scores, classification_metrics, youden_threshold
 from .coverage import flag_of
 from .intervals import Metric, Sample, gap, holm, interval, value_of
 from .segmentation import segmentation_metrics
@@ -54,8 +54,14 @@ def classification_by_tone(predictions: pd.DataFrame, validation: pd.DataFrame |
 
 
 def choose_thresholds(predictions: pd.DataFrame, validation: pd.DataFrame | None = None) -> dict[str, float]:
-    """Return the Youden thresholds of test photos and, where there are any, of validation photos."""
+    """Return the Youden thresholds of test photos and, where there are any, of validation photos.
+
+    Raises:
+        ValueError: As [`~fedd_hf.evaluation.classification.check_scores`].
+    """
     tables = {"test_youden": predictions} | ({} if validation is None else {"validation_youden": validation})
+    for table in tables.values():
+        check_scores(table)
     return {
         name: youden_threshold(table["y_true"].to_numpy(), table["y_score"].to_numpy())
         for name, table in tables.items()
@@ -137,8 +143,9 @@ def photos_of(predictions: pd.DataFrame) -> pd.DataFrame:
 def sample_of(photos: pd.DataFrame) -> Sample:
     """Return what resampling has to know of photos: patients, skin tones, and malignancy where it is a column."""
     kinds = photos["y_true"] if "y_true" in photos else pd.Series("", index=photos.index)
+    alone = "photo " + photos["image_id"].astype(str)
     return Sample(
-        clusters=photos["group_id"].where(photos["group_id"].notna(), "photo " + photos["image_id"]).to_numpy(str),
+        clusters=photos["group_id"].where(photos["group_id"].notna(), alone).to_numpy(str),
         tones=photos["skin_tone"].where(photos["skin_tone"].notna(), UNKNOWN).to_numpy(str),
         kinds=kinds.to_numpy(str),
     )
@@ -169,16 +176,22 @@ def _groups(sample: Sample) -> Iterator[tuple[str, np.ndarray]]:
 def _row(name: str, metric: Metric, tone: str, sample: Sample, members: np.ndarray) -> dict[str, object]:
     of_group = mean_of_tones(metric, sample) if tone == MEAN_OF_TONES else within(metric, members)
     low, high = interval(of_group, sample)
-    clusters = len(np.unique(sample.clusters[members]))
+    clusters = _count_clusters(sample, members)
+    of_tones = [_count_clusters(sample, sample.tones == other) for other in np.unique(sample.tones[members])]
+    smallest = min(of_tones) if tone == MEAN_OF_TONES else clusters
     facts = {"metric": name, "skin_tone": tone, "n": int(members.sum()), "clusters": clusters}
-    smallest = min(np.unique(sample.tones[members], return_counts=True)[1]) if tone == MEAN_OF_TONES else clusters
     return facts | {"value": value_of(of_group, sample), "low": low, "high": high, "flag": flag_of(name, smallest)}
+
+
+def _count_clusters(sample: Sample, members: np.ndarray) -> int:
+    return len(np.unique(sample.clusters[members]))
 
 
 def _gap_row(name: str, metric: Metric, sample: Sample, reference: str, tone: str) -> dict[str, object]:
     found = gap(metric, sample, reference, tone)
     values = [value_of(within(metric, sample.tones == group), sample) for group in (reference, tone)]
     numbers = [int((sample.tones == group).sum()) for group in (reference, tone)]
+    smallest = min(_count_clusters(sample, sample.tones == group) for group in (reference, tone))
     return {
         "metric": name,
         "reference": reference,
@@ -191,5 +204,5 @@ def _gap_row(name: str, metric: Metric, sample: Sample, reference: str, tone: st
         "ratio": values[1] / values[0] if values[0] else float("nan"),
         "p_value": found.p_value,
         "minimum_detectable_gap": found.minimum_detectable,
-        "flag": flag_of(name, min(numbers), is_gap=True),
+        "flag": flag_of(name, smallest, is_gap=True),
     }

@@ -31,7 +31,7 @@ def classification_metrics(photos: pd.DataFrame, thresholds: dict[str, float] | 
         class that the metric needs.
 
     Raises:
-        ValueError: If a score is missing or not finite; the images are named.
+        ValueError: If a score is missing or not finite, or a label is neither 0 nor 1; the images are named.
     """
     photos = photos.sort_values("image_id", kind="stable")
     check_scores(photos)
@@ -46,7 +46,7 @@ def classification_metrics(photos: pd.DataFrame, thresholds: dict[str, float] | 
 
 
 def check_scores(photos: pd.DataFrame) -> None:
-    """Refuse scores that are missing or not finite.
+    """Refuse scores that are missing or not finite, and labels that are neither 0 nor 1.
 
     Raises:
         ValueError: If there are any; up to 10 images are named.
@@ -56,6 +56,12 @@ def check_scores(photos: pd.DataFrame) -> None:
         raise ValueError(
             f"{len(unusable)} photos have no finite `y_score`: {list(unusable[:10])}. Score them again, or leave them "
             "out."
+        )
+    unlabelled = photos.loc[~photos["y_true"].isin([0, 1]), "image_id"]
+    if len(unlabelled):
+        raise ValueError(
+            f"{len(unlabelled)} photos have a `y_true` that is neither 0 (benign) nor 1 (malignant): "
+            f"{list(unlabelled[:10])}. Leave out photos of unknown malignancy."
         )
 
 
@@ -80,8 +86,7 @@ def youden_threshold(y_true: np.ndarray, y_score: np.ndarray) -> float:
     best = int(np.argmax(true_positives - false_positives))
     if best == 0:
         return float(thresholds[1])
-    lower = thresholds[best + 1] if best + 1 < len(thresholds) else thresholds[best] - 1.0
-    return float((thresholds[best] + lower) / 2)
+    return float((thresholds[best] + thresholds[best + 1]) / 2)
 
 
 def auroc(is_malignant: np.ndarray, scores: np.ndarray) -> Metric:

@@ -21,28 +21,32 @@ def kind_of(metric: str) -> str:
     return "lesion_iou" if "iou" in metric or "dice" in metric else "balanced_accuracy"
 
 
-def flag_of(metric: str, num_photos: int, is_gap: bool = False) -> str:
+def flag_of(metric: str, num_clusters: int, is_gap: bool = False) -> str:
     """Return `"coverage < 90 %"` if so few photos gave such intervals in the simulation, else `""`.
 
-    The next smaller simulated number of photos counts, and the worst of its scenarios; fewer photos than were
-    simulated are flagged.
+    In each scenario the next smaller simulated number counts, and of the scenarios the worst. Fewer photos than any
+    that were simulated are flagged.
 
     Args:
         metric (`str`):
             Name of the metric.
-        num_photos (`int`):
-            Photos, or patients where they are known; of the smaller group for a gap.
+        num_clusters (`int`):
+            Patients, or photos where patients are not known; of the smaller group for a gap.
         is_gap (`bool`, *optional*, defaults to `False`):
             Whether it is a difference between two groups.
     """
     chosen = [row for row in simulated_coverage() if (row["metric"], row["is_gap"]) == (kind_of(metric), is_gap)]
-    known = [row["n"] for row in chosen if row["n"] <= num_photos]
-    if not known:
-        return FLAG
-    return FLAG if min(row["coverage"] for row in chosen if row["n"] == max(known)) < LEAST_COVERAGE else ""
+    scenarios = {row["scenario"] for row in chosen}
+    least = min(_coverage_at([row for row in chosen if row["scenario"] == name], num_clusters) for name in scenarios)
+    return FLAG if least < LEAST_COVERAGE else ""
+
+
+def _coverage_at(rows: list[dict[str, Any]], num_clusters: int) -> float:
+    known = [row for row in rows if row["clusters"] <= num_clusters]
+    return float(max(known, key=lambda row: row["clusters"])["coverage"]) if known else 0.0
 
 
 @cache
 def simulated_coverage() -> list[dict[str, Any]]:
-    """Return the simulated coverage: rows of `scenario`, `metric`, `is_gap`, `n` (photos of a tone), `coverage`."""
+    """Return rows of `scenario`, `metric`, `is_gap`, `n` (photos of a tone), `clusters` (its patients), `coverage`."""
     return list(json.loads(COVERAGE.read_text())["rows"])

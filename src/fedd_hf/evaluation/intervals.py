@@ -13,6 +13,7 @@ NUM_DRAWS = 1000
 CONFIDENCE_LEVEL = 0.95
 POWER = 0.80
 _ROWS_AT_ONCE = 256
+_ROUNDING = 1e-12  # what varies less does not vary
 
 Metric = Callable[[np.ndarray], np.ndarray]
 """A metric as a function of photo weights: `(num_draws, num_photos)` to `(num_draws,)`, NaN where it is undefined."""
@@ -49,6 +50,11 @@ class Sample:
         labels = np.array([f"{tone}/{kind}" for tone, kind in zip(self.tones, self.kinds, strict=True)])
         first = np.unique(self.members, return_index=True)[1]
         return np.unique(labels[first], return_inverse=True)[1]
+
+    @cached_property
+    def drawn(self) -> dict[tuple[int, int], np.ndarray]:
+        """What [`draw_weights`] drew last: many metrics of the same photos need the same draws."""
+        return {}
 
 
 @dataclass(frozen=True)
@@ -89,16 +95,13 @@ def draw_weights(sample: Sample, num_draws: int = NUM_DRAWS, seed: int = 0) -> n
     """Draw clusters with replacement within their strata.
 
     Returns:
-        `np.ndarray` of shape `(num_draws, num_photos)`: how often each photo is drawn.
+        `np.ndarray` of shape `(num_draws, num_photos)`: how often each photo is drawn; not to be written to.
     """
-    rng = np.random.default_rng(seed)
-    of_clusters = np.zeros((num_draws, len(sample.strata)))
-    for stratum in range(sample.strata.max(initial=-1) + 1):
-        (clusters,) = np.nonzero(sample.strata == stratum)
-        of_clusters[:, clusters] = rng.multinomial(
-            len(clusters), np.full(len(clusters), 1 / len(clusters)), size=num_draws
-        )
-    return of_clusters[:, sample.members]
+    if (num_draws, seed) not in sample.drawn:
+        sample.drawn.clear()
+        sample.drawn[num_draws, seed] = _draw_clusters(sample.strata, num_draws, seed)[:, sample.members]
+        sample.drawn[num_draws, seed].setflags(write=False)
+    return sample.drawn[num_draws, seed]
 
 
 def interval(metric: Metric, sample: Sample, seed: int = 0) -> tuple[float, float]:
@@ -124,7 +127,7 @@ def interval(metric: Metric, sample: Sample, seed: int = 0) -> tuple[float, floa
     """
     deviations = jackknife(metric, sample)
     draws = metric(draw_weights(sample, seed=seed))
-    if not np.isfinite(deviations).all() or np.isnan(draws).mean() > 0.5 or not np.nanstd(draws) > 0:
+    if not np.isfinite(deviations).all() or np.isnan(draws).mean() > 0.5 or np.nanstd(draws) < _ROUNDING:
         return float("nan"), float("nan")
     degrees = degrees_of_freedom(deviations, len(sample.strata))
     reach = np.sqrt((degrees + 1) / degrees) * t.ppf(0.5 + CONFIDENCE_LEVEL / 2, degrees)
@@ -138,9 +141,8 @@ def jackknife(metric: Metric, sample: Sample) -> np.ndarray:
     deviations = np.zeros(len(left_out))
     for stratum in range(sample.strata.max(initial=-1) + 1):
         (clusters,) = np.nonzero(sample.strata == stratum)
-        if len(clusters) > 1:  # one cluster alone cannot vary
-            spread = left_out[clusters] - left_out[clusters].mean()
-            deviations[clusters] = spread * np.sqrt((len(clusters) - 1) / len(clusters))
+        spread = left_out[clusters] - left_out[clusters].mean()  # of one alone 0, or NaN if nothing can be said
+        deviations[clusters] = spread * np.sqrt((len(clusters) - 1) / len(clusters))
     return deviations
 
 
@@ -175,7 +177,7 @@ def paired_difference(metric: Metric, other: Metric, sample: Sample, seed: int =
     standard_error = float(np.sqrt((deviations**2).sum()))
     value = value_of(difference, sample)
     degrees = degrees_of_freedom(deviations, len(sample.strata)) if np.isfinite(standard_error) else np.nan
-    p_value = 2 * t.sf(abs(value) / standard_error, degrees) if standard_error > 0 else np.nan
+    p_value = 2 * t.sf(abs(value) / standard_error, degrees) if standard_error > _ROUNDING else np.nan
     return Difference(value, *interval(difference, sample, seed), float(p_value), standard_error)
 
 
@@ -198,11 +200,7 @@ def gap(metric: Metric, sample: Sample, reference: str, tone: str, seed: int = 0
         [`Difference`]: `tone` minus `reference`; the p-value is that of a permutation of tones among the clusters of
         the same kind, whose null hypothesis is that tones could be exchanged.
     """
-    is_reference, is_tone = sample.tones == reference, sample.tones == tone
-
-    def difference(weights: np.ndarray) -> np.ndarray:
-        return metric(weights * is_tone) - metric(weights * is_reference)
-
+    difference = difference_of_tones(metric, sample, reference, tone)
     standard_error = float(np.sqrt((jackknife(difference, sample) ** 2).sum()))
     value = value_of(difference, sample)
     permuted = np.concatenate(
@@ -210,6 +208,12 @@ def gap(metric: Metric, sample: Sample, reference: str, tone: str, seed: int = 0
     )
     p_value = _permutation_p(value, permuted)
     return Difference(value, *interval(difference, sample, seed), p_value, standard_error)
+
+
+def difference_of_tones(metric: Metric, sample: Sample, reference: str, tone: str) -> Metric:
+    """Return a metric of the photos of `tone` minus that of `reference`, as a function of the weights of all."""
+    is_reference, is_tone = sample.tones == reference, sample.tones == tone
+    return lambda weights: metric(weights * is_tone) - metric(weights * is_reference)
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:
@@ -223,6 +227,17 @@ def holm(p_values: np.ndarray) -> np.ndarray:
     factors = np.arange(len(order), 0, -1)
     corrected[order] = np.minimum(np.maximum.accumulate(p_values[order] * factors), 1.0)
     return corrected
+
+
+def _draw_clusters(strata: np.ndarray, num_draws: int, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    drawn = np.zeros((num_draws, len(strata)))
+    for stratum in range(strata.max(initial=-1) + 1):
+        (clusters,) = np.nonzero(strata == stratum)
+        size = len(clusters)
+        chosen = rng.integers(size, size=(num_draws, size)) + size * np.arange(num_draws)[:, None]
+        drawn[:, clusters] = np.bincount(chosen.ravel(), minlength=num_draws * size).reshape(num_draws, size)
+    return drawn
 
 
 def _leave_out(sample: Sample) -> Iterator[np.ndarray]:

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import platform
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+HEADLINES = ("mean_iou", "lesion_iou", "lesion_dice", "auroc", "balanced_accuracy")
+DAGGER = "†"
 PACKAGES = ("fedd-hf", "torch", "transformers", "diffusers", "accelerate")
 
 
@@ -43,23 +46,47 @@ def read_report(path: Path) -> dict[str, Any]:
 
 
 def format_interval(row: dict[str, Any]) -> str:
-    """Format a row as `.612 [.540, .671]`, with a dash where nothing can be said."""
+    """Format a row as `.612 [.540, .671]`, with a dash where nothing can be said, and a dagger if it has a flag."""
     value, low, high = (row[name] for name in ("value", "low", "high"))
     if value is None or math.isnan(value):
         return "–"
+    mark = f" {DAGGER}" if row.get("flag") else ""
     if low is None or math.isnan(low):
-        return f"{value:.3f}"
-    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
+        return f"{value:.3f}{mark}"
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]{mark}"
 
 
-def markdown_by_tone(rows: list[dict[str, Any]], titles: dict[str, str]) -> str:
-    """Format rows by tone as a Markdown table, one column per metric."""
+def describe_flags(rows: list[dict[str, Any]]) -> str:
+    """Say what the daggers of [`format_interval`] mean; `""` if no row has a flag."""
+    flags = sorted({row["flag"] for row in rows if row.get("flag")})
+    return f"{DAGGER} {'; '.join(flags)}, by simulation: too few photos to trust the interval." if flags else ""
+
+
+def choose_rows(rows: list[dict[str, Any]], metrics: Sequence[str] = HEADLINES) -> list[dict[str, Any]]:
+    """Return the rows of some metrics, by default of those that come first in every table."""
+    return [row for row in rows if row["metric"] in metrics]
+
+
+def markdown_by_tone(rows: list[dict[str, Any]], titles: dict[str, str], metrics: Sequence[str] = HEADLINES) -> str:
+    """Format rows by tone as a Markdown table, one column per metric, with a line on flagged rows below it.
+
+    Args:
+        rows (`list[dict]`):
+            Rows of [`~fedd_hf.evaluation.by_tone`].
+        titles (`dict[str, str]`):
+            Heading of each metric that is shown.
+        metrics (`Sequence[str]`, *optional*):
+            What is shown of the metrics that the rows have.
+    """
+    rows = choose_rows(rows, metrics)
     metrics = list(dict.fromkeys(row["metric"] for row in rows))
     lines = [["skin tone", "photos", *(titles[metric] for metric in metrics)], ["---"] * (2 + len(metrics))]
     for tone in dict.fromkeys(row["skin_tone"] for row in rows):
         of_tone = {row["metric"]: row for row in rows if row["skin_tone"] == tone}
         lines.append([tone, str(of_tone[metrics[0]]["n"]), *(format_interval(of_tone[metric]) for metric in metrics)])
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+    table = "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+    note = describe_flags(rows)
+    return f"{table}\n{note}\n" if note else table
 
 
 def _plain(value: Any) -> Any:

@@ -15,9 +15,18 @@ def stack_counts(predictions: pd.DataFrame) -> tuple[list[str], np.ndarray]:
     """Return the class labels and the pixel counts, of shape `(num_images, num_labels, 4)`: tp, fp, fn, tn.
 
     Images are in the order of `image_id`, labels in that of the table.
+
+    Raises:
+        ValueError: If an image has no row of some class; up to 10 images are named.
     """
     labels = list(dict.fromkeys(predictions["label"]))
     table = predictions.pivot(index="image_id", columns="label", values=COUNTS)
+    incomplete = list(table.index[table.isna().any(axis=1)])
+    if incomplete:
+        raise ValueError(
+            f"{len(incomplete)} photos lack the counts of some class: {incomplete[:10]}. Each photo needs one row of "
+            f"each class: {', '.join(labels)}."
+        )
     return labels, np.stack([table[name][labels] for name in COUNTS], axis=-1).astype(np.int64)
 
 

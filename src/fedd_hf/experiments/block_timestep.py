@@ -26,6 +26,9 @@ from fedd_hf.data.schema import tone_labels
 from fedd_hf.data.splits import draw_nested
 from fedd_hf.data.synthetic import paint_dataset
 from fedd_hf.decode_head_fedd import vote
+from fedd_hf.evaluation.by_tone import photos_of, sample_of
+from fedd_hf.evaluation.classification import classification_metrics
+from fedd_hf.evaluation.intervals import Metric, paired_difference, value_of
 from fedd_hf.evaluation.report import describe_machine, read_report, write_report
 from fedd_hf.evaluation.segmentation import COUNTS, iou
 from fedd_hf.image_processing_fedd import FEDDImageProcessor
@@ -42,6 +45,7 @@ BLOCKS = [2, 4, 6, 8, 10, 12, 14]
 TIMESTEPS = list(range(0, 1001, 50))
 LABELLED_PHOTOS = {0.05: 30, 0.10: 60, 0.15: 90, 0.20: 120}  # by share of DDI that is labelled
 SPLITS = ("train", "validation", "test")
+REGRETTED = ("accuracy", "auroc")
 
 PIXELS_PER_IMAGE = 1500
 SEEDS = (0, 1)
@@ -108,7 +112,8 @@ def run_grid(
         `dict`: the report. `points` has a row for each label fraction, block and timestep: means over seeds of
         `accuracy` and `balanced_accuracy` (at 0.5) and `auroc` on the test photos, `validation_auroc` and
         `validation_loss`, and the standard deviation of each (`accuracy_std`, ...). `best` has the row of each label
-        fraction that validation photos choose, `paper` the one that the paper chose.
+        fraction that validation photos choose, `paper` the one that the paper chose, `regret` what
+        [`measure_regret`] says of the choice.
 
     Raises:
         ValueError: If a split is missing or has too few photos, a block is too small to pool, or `output_dir` holds
@@ -123,6 +128,7 @@ def run_grid(
     seconds = {"features": round(time.perf_counter() - start, 1)}
     settings = {"training": asdict(training), "num_seeds": grid.num_seeds} | _describe(model, photos)
     rows: list[dict[str, Any]] = []
+    regret: list[dict[str, Any]] = []
     for label_fraction in grid.label_fractions:
         path = output_dir / f"grid-{round(100 * label_fraction):02d}.json"
         if not _is_done(path, settings):
@@ -131,13 +137,16 @@ def run_grid(
             points = _train_points(model, labelled, training, grid.num_seeds, accelerator)
             elapsed = round(time.perf_counter() - start, 1)
             fraction = {"label_fraction": label_fraction, "photos": len(labelled["train"][1])}
+            scores = [np.round(point.pop("test_scores"), 6).tolist() for point in points]
             result = {"settings": settings, "seconds": elapsed, "points": [fraction | point for point in points]}
+            result |= {"test_scores": scores}
             _write(result, path, accelerator)
         stored = read_report(path)
         seconds[f"heads, {label_fraction:.0%}"] = stored["seconds"]
         rows += stored["points"]
+        regret += measure_regret(stored["points"], stored["test_scores"], photos["test"])
     report = {"experiment": "block_timestep", **settings, "points": rows, "best": choose_points(rows)}
-    report |= {"paper": _paper_points(rows), "seconds": seconds, "machine": describe_machine()}
+    report |= {"paper": _paper_points(rows), "regret": regret, "seconds": seconds, "machine": describe_machine()}
     _write(report, output_dir / "report.json", accelerator)
     return read_report(output_dir / "report.json")
 
@@ -191,6 +200,46 @@ def choose_points(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ranked = table.sort_values(["validation_auroc", "validation_loss"], ascending=[False, True], kind="stable")
     firsts = ranked.groupby("label_fraction").head(1).sort_values("label_fraction").index
     return [points[index] for index in firsts]
+
+
+def measure_regret(
+    points: list[dict[str, Any]], test_scores: list[list[list[float]]], test: Dataset
+) -> list[dict[str, Any]]:
+    """Say how much worse the point that validation photos choose is on test photos than the best point there.
+
+    The best of many points on few photos is partly lucky: its value is optimistic, the regret too large, and the
+    p-value, which does not know that the best was looked for, too small.
+
+    Args:
+        points (`list[dict]`):
+            Rows of one label fraction.
+        test_scores (`list[list[list[float]]]`):
+            Scores of the test photos by each seed of each point.
+        test (`datasets.Dataset`):
+            The test photos.
+
+    Returns:
+        `list[dict]`: of accuracy at 0.5 and AUROC, means over seeds: the point that is chosen (`block`, `timestep`,
+        `value`), the best on test (`best_block`, `best_timestep`, `best_value`), and `regret`, the second value minus
+        the first on the same photos, with `low`, `high` and `p_value`; nothing can be said of these where both are
+        one point.
+    """
+    (choice,) = choose_points(points)
+    chosen = points.index(choice)
+    photos = _describe_photos(test)
+    sample = sample_of(photos_of(photos))
+    rows = []
+    for name in REGRETTED:
+        metrics = [_mean_over_seeds(photos, scores, name) for scores in test_scores]
+        values = np.array([value_of(metric, sample) for metric in metrics])
+        best = chosen if np.isnan(values).all() else int(np.nanargmax(values))
+        found = paired_difference(metrics[chosen], metrics[best], sample)
+        row = {"label_fraction": choice["label_fraction"], "block": choice["block"], "timestep": choice["timestep"]}
+        row |= {"metric": name, "value": values[chosen]}
+        row |= {"best_block": points[best]["block"], "best_timestep": points[best]["timestep"]}
+        row |= {"best_value": values[best], "regret": found.value}
+        rows.append(row | {"low": found.low, "high": found.high, "p_value": found.p_value})
+    return rows
 
 
 def tabulate_choices(report: dict[str, Any]) -> str:
@@ -265,6 +314,17 @@ def _classifier_model(backbone: str, block: int, image_size: int | None) -> FEDD
     return FEDDForImageClassification.from_backbone(backbone, blocks=[block], timesteps=[0], **given)
 
 
+def _describe_photos(photos: Dataset) -> pd.DataFrame:
+    columns = {name: photos[name][:] for name in ("image_id", "group_id")}
+    malignant = np.array(photos["malignant"][:], dtype=int)
+    return pd.DataFrame(columns | {"skin_tone": tone_labels(photos)}, dtype=object).assign(y_true=malignant)
+
+
+def _mean_over_seeds(photos: pd.DataFrame, scores: list[list[float]], name: str) -> Metric:
+    metrics = [classification_metrics(photos.assign(y_score=of_seed))[name] for of_seed in scores]
+    return lambda weights: np.mean([metric(weights) for metric in metrics], axis=0)
+
+
 def _read_config(reading: ReadingArguments) -> FEDDConfig:
     """Describe the backbone at the image size of the classifier, without loading it."""
     folder = locate_backbone(reading.backbone)
@@ -331,7 +391,8 @@ def _train_points(
         table = pd.DataFrame(measured).assign(validation_loss=[min(losses[member]) for member in members])
         spread = table.std().add_suffix("_std")
         epochs = float(np.mean([len(losses[member]) for member in members]))
-        rows.append(point | table.mean().to_dict() | spread.to_dict() | {"epochs": epochs})
+        row = point | table.mean().to_dict() | spread.to_dict() | {"epochs": epochs}
+        rows.append(row | {"test_scores": scores["test"][members.start : members.stop]})
     return rows
 
 
@@ -355,9 +416,10 @@ def _is_done(path: Path, settings: dict[str, Any]) -> bool:
     """Whether a label fraction is finished, by the same grid."""
     if not path.is_file():
         return False
-    if read_report(path).get("settings") != json.loads(json.dumps(settings)):
+    stored = read_report(path)
+    if stored.get("settings") != json.loads(json.dumps(settings)):
         raise ValueError(f"{path} is of another grid, with other arguments or photos. Give another `output_dir`.")
-    return True
+    return "test_scores" in stored
 
 
 def _write(report: dict[str, Any], path: Path, accelerator: Accelerator) -> None:

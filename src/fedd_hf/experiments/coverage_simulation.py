@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from fedd_hf.evaluation.by_tone import photos_of, sample_of, within
 from fedd_hf.evaluation.classification import classification_metrics
-from fedd_hf.evaluation.intervals import Metric, gap, interval
+from fedd_hf.evaluation.intervals import NUM_DRAWS, Metric, difference_of_tones, interval
 from fedd_hf.evaluation.report import describe_machine, read_report, write_report
 from fedd_hf.evaluation.segmentation import segmentation_metrics
 from fedd_hf.skin_tone import SkinTone
@@ -150,16 +150,17 @@ def simulate_coverage(
             Seed of everything.
 
     Returns:
-        `dict`: `rows` of `scenario`, `metric`, `is_gap`, `n` (photos of a tone), `truth`, `coverage` (of the first
-        tone, or of the gap), `undefined` (share of data sets without an interval, which count as missed), `width`
-        (median), and for gaps `p_below_5_percent` of the permutation test.
+        `dict`: `rows` of `scenario`, `metric`, `is_gap`, `n` (photos of a tone), `clusters` (patients of a tone, on
+        average), `truth`, `coverage` (of the first tone, or of the gap), `undefined` (share of data sets without an
+        interval, which count as missed) and `width` (median); `settings`, `seconds` and `machine`.
 
     Raises:
         ValueError: If the report is of other scenarios.
     """
-    settings = {"num_sets": num_sets, "seed": seed, "scenarios": [asdict(scenario) for scenario in scenarios]}
-    settings = dict(json.loads(json.dumps(settings)))
-    report: dict[str, Any] = read_report(output) if output.is_file() else {"settings": settings, "rows": []}
+    settings: dict[str, Any] = {"num_sets": num_sets, "num_draws": NUM_DRAWS, "seed": seed}
+    settings |= {"scenarios": [json.loads(json.dumps(asdict(scenario))) for scenario in scenarios]}
+    new: dict[str, Any] = {"settings": settings, "seconds": 0.0, "rows": []}
+    report = read_report(output) if output.is_file() else new
     if report["settings"] != settings:
         raise ValueError(f"{output} was simulated with other settings. Give another `output`, or delete it.")
     done = {(row["scenario"], row["n"]) for row in report["rows"]}
@@ -167,43 +168,41 @@ def simulate_coverage(
     for scenario, num_photos in (progress := tqdm(plan, unit="cell")):
         progress.set_description(f"{scenario.name}, n = {num_photos}")
         start = time.perf_counter()
-        rows = _simulate_cell(scenario, num_photos, num_sets, seed)
-        report["rows"] += rows
-        report["machine"] = describe_machine() | {"seconds_of_last_cell": round(time.perf_counter() - start, 1)}
-        write_report(report, output)
+        report["rows"] += _simulate_cell(scenario, num_photos, num_sets, seed)
+        report["seconds"] = round(report["seconds"] + time.perf_counter() - start, 1)
+        write_report(report | {"machine": describe_machine()}, output)
     return report
 
 
 def _simulate_cell(scenario: Scenario, num_photos: int, num_sets: int, seed: int) -> list[dict[str, Any]]:
     truths = _find_truths(scenario, seed)
-    found: dict[tuple[str, bool], list[tuple[float, float, float]]] = {}
+    found: dict[tuple[str, bool], list[tuple[float, float]]] = {}
+    clusters = []
     for number in range(num_sets):
         table = scenario.draw(num_photos, np.random.default_rng([seed, num_photos, number]))
-        photos = photos_of(table)
-        sample = sample_of(photos)
+        sample = sample_of(photos_of(table))
+        clusters.append(len(sample.strata) / len(TONES))
         for name, metric in scenario.make_metrics(table).items():
             of_first = within(metric, sample.tones == TONES[0])
-            found.setdefault((name, False), []).append((*interval(of_first, sample, seed=number), np.nan))
-            both = gap(metric, sample, *TONES, seed=number)
-            found.setdefault((name, True), []).append((both.low, both.high, both.p_value))
+            of_both = difference_of_tones(metric, sample, *TONES)
+            found.setdefault((name, False), []).append(interval(of_first, sample, seed=number))
+            found.setdefault((name, True), []).append(interval(of_both, sample, seed=number))
+    size = {"n": num_photos, "clusters": float(np.mean(clusters))}
     return [
-        {"scenario": scenario.name, "metric": name, "is_gap": is_gap, "n": num_photos}
+        {"scenario": scenario.name, "metric": name, "is_gap": is_gap, **size}
         | _count_hits(np.array(intervals), truths[name, is_gap])
         for (name, is_gap), intervals in found.items()
     ]
 
 
 def _count_hits(intervals: np.ndarray, truth: float) -> dict[str, float]:
-    low, high, p_values = intervals.T
-    counts = {
+    low, high = intervals.T
+    return {
         "truth": truth,
         "coverage": float(((low <= truth) & (truth <= high)).mean()),
         "undefined": float(np.isnan(low).mean()),
         "width": float(np.nanmedian(high - low)),
     }
-    if np.isnan(p_values).all():
-        return counts
-    return counts | {"p_below_5_percent": float((p_values < 0.05).mean())}
 
 
 @cache

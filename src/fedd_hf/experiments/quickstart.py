@@ -67,7 +67,6 @@ def run_quickstart(
         train = paint_dataset(size.train_per_tone, TRAIN_SEED, size.photo_size)
         validation = paint_dataset(size.validation_per_tone, VALIDATION_SEED, size.photo_size)
         test = paint_dataset(size.test_per_tone, TEST_SEED, size.photo_size)
-        _save_photos(test, output_dir)
     with _timed(seconds, "segmentation"):
         segmentation = _run_segmentation(output_dir, train, test, segmentation_arguments, accelerator)
     with _timed(seconds, "malignancy"):
@@ -94,9 +93,7 @@ def _run_segmentation(
         features = StoredFeatures(files, train, processor)
         losses = train_pixel_classifiers(model, features, arguments, accelerator)
     _save_model(model, processor, output_dir / "segmentation")
-    maps_dir = output_dir / "maps"
-    maps_dir.mkdir()
-    predictions = predict_segmentation(model, processor, test, maps_dir)
+    predictions = predict_segmentation(model, processor, test, output_dir)
     predictions.to_parquet(output_dir / "segmentation_predictions.parquet")
     rows = segmentation_by_tone(predictions).to_dict("records")
     return {"by_tone": rows, "final_loss": losses[-1], **_reading(model)}
@@ -115,7 +112,7 @@ def _run_malignancy(
     seen, unseen = (_pool(model, processor, part, accelerator) for part in (train, validation))
     losses = train_malignancy_classifier(model, seen, unseen, arguments, accelerator)
     _save_model(model, processor, output_dir / "malignancy")
-    predictions = predict_classification(model, processor, test)
+    predictions = predict_classification(model, processor, test, output_dir)
     predictions.to_parquet(output_dir / "malignancy_predictions.parquet")
     rows = classification_by_tone(predictions).to_dict("records")
     return {"by_tone": rows, "best_validation_loss": min(losses), "epochs": len(losses), **_reading(model)}
@@ -140,13 +137,6 @@ def _save_model(
 ) -> None:
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
-
-
-def _save_photos(dataset: Dataset, output_dir: Path) -> None:
-    for column, name in (("image", "photos"), ("mask", "masks")):
-        (output_dir / name).mkdir()
-        for row in dataset:
-            row[column].save(output_dir / name / f"{row['image_id']}.png")
 
 
 @contextmanager

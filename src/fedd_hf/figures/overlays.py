@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from PIL import Image
 
-from .style import CLASS_COLOURS
+from fedd_hf.pixel_class import PixelClass
+
+from .style import CLASS_COLOURS, FONT
 
 OPACITY = 0.45
+LABELS = {int(kind): kind.label for kind in PixelClass}
+SHOWN_SIZE = 320  # pixels of the longer side of a photo in a figure: 300 per inch at the size at which it is printed
 
 
 def colour_map(segmentation_map: np.ndarray, labels: dict[int, str]) -> Image.Image:
@@ -36,6 +43,41 @@ def overlay(photo: Image.Image, segmentation_map: np.ndarray, labels: dict[int, 
     return Image.composite(photo.convert("RGB"), colours, Image.fromarray(shows_photo[segmentation_map]))
 
 
+def open_photo(path: Path) -> Image.Image:
+    """Open a photo, no larger than a figure shows it."""
+    with Image.open(path) as file:
+        photo = file.convert("RGB")
+    photo.thumbnail((SHOWN_SIZE, SHOWN_SIZE))
+    return photo
+
+
+def open_overlay(photo_path: Path, map_path: Path) -> Image.Image:
+    """Lay a map of class ids (PNG) over its photo; the map may be of another size than the photo."""
+    photo = open_photo(photo_path)
+    with Image.open(map_path) as file:
+        classes = np.array(file.resize(photo.size, Image.Resampling.NEAREST))
+    return overlay(photo, classes, LABELS)
+
+
+def show(axis: Axes, picture: Image.Image) -> None:
+    """Show a picture in a thin frame, without ticks."""
+    axis.imshow(picture)
+    axis.set(xticks=[], yticks=[])
+    for spine in axis.spines.values():
+        spine.set(linewidth=0.5, color="0.5")
+
+
+def add_class_legend(figure: Figure, labels: dict[int, str], fontsize: float = FONT) -> None:
+    """Name the colours of the classes below a figure; the background has none."""
+    patches = [
+        Patch(facecolor="#{:02x}{:02x}{:02x}".format(*_colour(label)), label=label)
+        for label in labels.values()
+        if label != "background"
+    ]
+    look: dict[str, Any] = {"ncols": len(patches), "frameon": False, "fontsize": fontsize}
+    figure.legend(handles=patches, loc="outside lower center", **look)
+
+
 def draw_overlays(
     photos: Sequence[Image.Image],
     truths: list[np.ndarray],
@@ -44,22 +86,16 @@ def draw_overlays(
     titles: list[str],
 ) -> Figure:
     """Draw a column per photo: the photo, the truth, the prediction."""
-    figure = Figure(figsize=(2.1 * len(photos), 7.0), layout="constrained")
+    figure = Figure(figsize=(2.1 * len(photos), 6.8), layout="constrained")
     axes = figure.subplots(3, len(photos), squeeze=False)
     for column, (photo, truth, prediction) in enumerate(zip(photos, truths, maps, strict=True)):
         pictures = (photo, overlay(photo, truth, labels), overlay(photo, prediction, labels))
         for axis, picture in zip(axes[:, column], pictures, strict=True):
-            axis.imshow(picture)
-            axis.set(xticks=[], yticks=[])
+            show(axis, picture)
         axes[0, column].set_title(titles[column], fontsize=10)
     for axis, name in zip(axes[:, 0], ("photo", "truth", "prediction"), strict=True):
         axis.set_ylabel(name, fontsize=11)
-    patches = [
-        Patch(facecolor="#{:02x}{:02x}{:02x}".format(*_colour(label)), label=label)
-        for label in labels.values()
-        if label != "background"
-    ]
-    figure.legend(handles=patches, loc="outside lower center", ncols=len(patches), frameon=False)
+    add_class_legend(figure, labels, fontsize=10)
     return figure
 
 

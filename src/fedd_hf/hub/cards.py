@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from fedd_hf.evaluation.report import markdown_by_tone
-from fedd_hf.figures.by_tone import TITLES
+from fedd_hf.figures.style import TITLES
 
 
 def templates_dir() -> Path:

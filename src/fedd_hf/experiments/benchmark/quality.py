@@ -17,7 +17,7 @@ from datasets import Dataset
 from fedd_hf.data.loading import DataArguments, load_splits, need_split
 from fedd_hf.data.synthetic import paint_dataset
 from fedd_hf.decode_head_fedd import vote
-from fedd_hf.evaluation.segmentation import COUNTS, mean_iou
+from fedd_hf.evaluation.segmentation import COUNTS, iou
 from fedd_hf.image_processing_fedd import FEDDImageProcessor
 from fedd_hf.inference import count_pixels
 from fedd_hf.modeling_fedd import FEDDForSegmentation
@@ -106,7 +106,10 @@ def compare_recipes(
 
 @torch.no_grad()
 def score_heads(model: FEDDForSegmentation, features: StoredFeatures) -> float:
-    """Return the mean IoU over the classes that occur, pooled over all pixels, at the size that the model sees."""
+    """Return the mean IoU over the classes that the masks show, pooled over all pixels, at the size of the model.
+
+    A class that no mask shows would count as 0 for one stray pixel, which says nothing of a recipe.
+    """
     device = next(model.decode_head.parameters()).device
     counts = []
     for photo in range(len(features)):
@@ -116,4 +119,6 @@ def score_heads(model: FEDDForSegmentation, features: StoredFeatures) -> float:
         member_logits = model.decode_head(batch, (labels.shape[0], labels.shape[1]))
         classes = vote(member_logits, model.config.voting).argmax(dim=1)[0]
         counts.append(count_pixels(labels.numpy(), classes.cpu().numpy(), model.config.num_labels))
-    return mean_iou(np.array([[[of_class[name] for name in COUNTS] for of_class in photo] for photo in counts]))
+    totals = np.array([[[of_class[name] for name in COUNTS] for of_class in photo] for photo in counts]).sum(axis=0)
+    tp, _, fn, _ = totals.T
+    return float(iou(totals)[tp + fn > 0].mean())

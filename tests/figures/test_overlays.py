@@ -1,25 +1,11 @@
 import numpy as np
 import pytest
-from matplotlib.colors import to_hex
-from matplotlib.figure import Figure
 from PIL import Image
 
-from fedd_hf.figures.by_tone import draw_by_tone
-from fedd_hf.figures.overlays import OPACITY, colour_map, draw_overlays, overlay
-from fedd_hf.figures.style import CLASS_COLOURS, TONE_COLOURS
-from fedd_hf.skin_tone import SkinTone
+from fedd_hf.figures.overlays import OPACITY, SHOWN_SIZE, colour_map, draw_overlays, open_overlay, open_photo, overlay
+from fedd_hf.figures.style import CLASS_COLOURS
 
 LABELS = dict(enumerate(("background", "lesion", "marker", "ruler", "skin")))
-TONES = ["all", *(tone.label for tone in SkinTone)]
-
-
-def report_row(metric, tone, value=0.6, low=0.5, high=0.7, n=20):
-    return {"metric": metric, "skin_tone": tone, "n": n, "value": value, "low": low, "high": high}
-
-
-@pytest.fixture
-def rows():
-    return [report_row(metric, tone, n=10 + i) for metric in ("mean_iou", "auroc") for i, tone in enumerate(TONES)]
 
 
 @pytest.fixture
@@ -30,75 +16,6 @@ def segmentation_map():
 @pytest.fixture
 def photo():
     return Image.fromarray(np.random.default_rng(1).integers(0, 256, (20, 30, 3), dtype=np.uint8))
-
-
-def tick_labels(axis):
-    return [label.get_text() for label in axis.get_xticklabels()]
-
-
-# --- bars by tone ----------------------------------------------------------------------------------------------------
-
-
-def test_bars_have_one_panel_per_metric_with_its_name(rows):
-    figure = draw_by_tone(rows, "a title")
-
-    assert isinstance(figure, Figure)
-    assert figure.get_suptitle() == "a title"
-    assert [axis.get_title() for axis in figure.axes] == ["mean IoU over classes", "malignancy AUROC"]
-
-
-def test_bars_name_each_tone_in_the_order_of_the_report_with_its_number_of_photos(rows):
-    figure = draw_by_tone(rows, "")
-
-    for axis in figure.axes:
-        assert tick_labels(axis) == ["all\nn=10", "I-II\nn=11", "III-IV\nn=12", "V-VI\nn=13"]
-
-
-def test_bars_are_as_high_as_the_values_and_in_the_colours_of_the_tones():
-    values = [0.2, 0.4, 0.6, 0.8]
-
-    figure = draw_by_tone([report_row("auroc", *pair) for pair in zip(TONES, values, strict=True)], "")
-
-    bars = figure.axes[0].patches
-    assert [bar.get_height() for bar in bars] == values
-    assert [to_hex(bar.get_facecolor()).upper() for bar in bars] == [TONE_COLOURS[tone] for tone in TONES]
-
-
-def test_every_axis_shows_the_whole_range_from_0_to_1(rows):
-    assert {axis.get_ylim() for axis in draw_by_tone(rows, "").axes} == {(0.0, 1.0)}
-
-
-@pytest.mark.parametrize("nothing", [None, float("nan")], ids=repr)
-def test_a_value_that_cannot_be_said_leaves_its_place_empty(nothing, tmp_path):
-    rows = [report_row("auroc", "I-II"), report_row("auroc", "V-VI", nothing, nothing, nothing)]
-
-    figure = draw_by_tone(rows, "")
-
-    figure.savefig(tmp_path / "figure.png")
-    first, second = figure.axes[0].patches
-    assert first.get_height() == 0.6
-    assert np.isnan(second.get_height())
-    assert tick_labels(figure.axes[0]) == ["I-II\nn=20", "V-VI\nn=20"]
-
-
-@pytest.mark.parametrize("nothing", [None, float("nan")], ids=repr)
-def test_a_value_without_an_interval_has_no_whisker(nothing):
-    """A whisker of length 0 would say that the value is certain."""
-    rows = [report_row("auroc", "I-II"), report_row("auroc", "V-VI", 0.5, nothing, nothing)]
-
-    figure = draw_by_tone(rows, "")
-
-    assert len(figure.axes[0].containers) == 3  # two bars, one whisker
-
-
-def test_a_whisker_reaches_from_low_to_high():
-    figure = draw_by_tone([report_row("auroc", "I-II", 0.6, 0.45, 0.8)], "")
-
-    (whisker,) = figure.axes[0].collections
-    assert whisker.get_segments()[0][:, 1].tolist() == pytest.approx([0.45, 0.8])
-
-
-# --- maps and overlays -----------------------------------------------------------------------------------------------
 
 
 def test_a_saved_map_keeps_its_class_ids(segmentation_map, tmp_path):
@@ -192,3 +109,22 @@ def test_a_sheet_draws_truth_and_prediction_where_they_belong(photo):
     assert np.array_equal(shown[0], np.asarray(photo))
     assert np.array_equal(shown[1], np.asarray(overlay(photo, truth, LABELS)))
     assert np.array_equal(shown[2], np.asarray(overlay(photo, prediction, LABELS)))
+
+
+def test_a_map_file_is_laid_over_a_photo_of_another_size(tmp_path):
+    """Masks of the release have 256 pixels, whatever the size of the photo."""
+    Image.new("RGB", (60, 40), "black").save(tmp_path / "photo.png")
+    halves = np.repeat(np.array([[0, 1]], np.uint8), 4, axis=0)
+    Image.fromarray(halves).save(tmp_path / "map.png")
+
+    shown = np.asarray(open_overlay(tmp_path / "photo.png", tmp_path / "map.png"))
+
+    assert shown.shape == (40, 60, 3)
+    assert not shown[:, :30].any()
+    assert (shown[:, 30:, 0] > 100).all()
+
+
+def test_a_large_photo_is_shown_small_in_its_own_proportions(tmp_path):
+    Image.new("RGB", (4 * SHOWN_SIZE, 2 * SHOWN_SIZE)).save(tmp_path / "photo.png")
+
+    assert open_photo(tmp_path / "photo.png").size == (SHOWN_SIZE, SHOWN_SIZE // 2)

@@ -42,6 +42,7 @@ PAINTED_TIMESTEPS = [0, 200, 400, 600, 800, 1000]
 SETTINGS_FILE = "settings.json"
 GRID_SEEDS = 3
 CLUSTERED_PER_TONE = 4
+PROBED_PER_TONE = 20
 SAMPLES_PER_TONE = 4
 
 
@@ -228,7 +229,7 @@ class Paper:
     def probe_markers(self) -> dict[str, Any]:
         """Paint over pen marks and rulers and score again, with the classifier of most labels."""
         model, processor = self.fedd.train_classifier(self.trial("malignancy"))
-        photos = self.photos["segmentation"].tests[LARGE_TEST]
+        photos = choose_examples(self.photos["segmentation"].tests[LARGE_TEST], PROBED_PER_TONE)
         folder = _subfolder(self.folder, "marker_probe")
         return prefix_paths(probe_markers(model, processor, photos, folder, self.accelerator), "marker_probe")
 

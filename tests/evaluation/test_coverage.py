@@ -13,9 +13,9 @@ ROW = {"scenario", "metric", "is_gap", "n", "clusters", "truth", "coverage", "un
 
 
 def simulated(metric, is_gap, covered, scenario="first"):
-    """Rows of a scenario: clusters and how often the interval held the truth."""
+    """Rows of a scenario: patients, with four photos each, and how often the interval held the truth."""
     facts = {"scenario": scenario, "metric": metric, "is_gap": is_gap}
-    return [facts | {"n": number, "clusters": number, "coverage": share} for number, share in covered.items()]
+    return [facts | {"n": 4 * number, "clusters": number, "coverage": share} for number, share in covered.items()]
 
 
 @pytest.fixture

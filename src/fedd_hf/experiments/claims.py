@@ -205,9 +205,11 @@ def _at(row: Row) -> str:
 
 
 def _interval(row: Row, name: str = "value") -> str:
-    numbers = [math.nan if row[key] is None else row[key] for key in (name, "low", "high")]
-    sign = "+" if name == "difference" else ""
-    return "{:{s}.3f} [{:{s}.3f}, {:{s}.3f}]".format(*numbers, s=sign)
+    value, low, high = (math.nan if row[key] is None else row[key] for key in (name, "low", "high"))
+    form = "+.3f" if name == "difference" else ".3f"
+    if math.isnan(value):
+        return "undefined"
+    return f"{value:{form}} " + ("(no interval)" if math.isnan(low) else f"[{low:{form}}, {high:{form}}]")
 
 
 def _list(rows: list[Row], name: str = "value") -> str:

@@ -85,8 +85,8 @@ def describe_reproduction(report: dict[str, Any]) -> dict[str, Any]:
         "title": f"FEDD on {report['data']['name']}",
         "summary": (
             f"{photos} photos; methods: {', '.join(report['segmentation']['methods'])}; "
-            f"{report['segmentation']['seeds']} seeds of each segmentation, {report['malignancy']['seeds']} of each "
-            "malignancy classifier. Intervals are of 95 %, over photos; pixels are pooled over the photos of a group "
+            f"trainings of each: {report['segmentation']['seeds']} for segmentation, "
+            f"{report['malignancy']['seeds']} for malignancy. Intervals are of 95 %, over photos; pixels are pooled over the photos of a group "
             "unless a metric says otherwise."
         ),
         "caution": PAINTED if report["data"]["painted"] else REAL,
@@ -102,4 +102,5 @@ def _describe_run(report: dict[str, Any]) -> dict[str, str]:
     seconds = {name: f"{value:.0f} s" for name, value in report["seconds"].items()}
     total = {"in all": f"{sum(report['seconds'].values()) / 60:.1f} minutes"}
     reading = {name: str(value) for name, value in report["data"].items()}
-    return reading | seconds | total | {name: str(value) for name, value in report["machine"].items()}
+    machine = {name: str(value) for name, value in report["machine"].items() if value is not None}
+    return reading | seconds | total | machine

@@ -242,14 +242,14 @@ def test_draws_in_which_a_metric_is_undefined_are_left_out():
 
 
 def test_a_metric_that_is_undefined_in_most_draws_has_no_interval():
-    values = np.random.default_rng(0).normal(size=40)
-    sample = sample_of(["I-II"] * 40)
+    values = np.random.default_rng(0).normal(size=30)
+    sample = sample_of(["I-II"] * 30)
 
     def undefined_above(most):
         return lambda weights: np.where((weights > most).any(axis=1), np.nan, mean_of(values)(weights))
 
     shares = [np.isnan(undefined_above(most)(draw_weights(sample))).mean() for most in (2, 3)]
-    assert shares[0] > 0.5 > shares[1] > 0.3
+    assert shares[0] > 0.5 > shares[1] > 0.2
 
     assert np.isnan(interval(undefined_above(2), sample)).all()
     assert np.isfinite(interval(undefined_above(3), sample)).all()

@@ -84,10 +84,10 @@ def describe_reproduction(report: dict[str, Any]) -> dict[str, Any]:
     return {
         "title": f"FEDD on {report['data']['name']}",
         "summary": (
-            f"{photos} photos; methods: {', '.join(report['segmentation']['methods'])}; "
-            f"trainings of each: {report['segmentation']['seeds']} for segmentation, "
-            f"{report['malignancy']['seeds']} for malignancy. Intervals are of 95 %, over photos; pixels are pooled over the photos of a group "
-            "unless a metric says otherwise."
+            f"{photos} photos; methods: {', '.join(report['segmentation']['methods'])}; trainings of each: "
+            f"{report['segmentation']['seeds']} for segmentation, {report['malignancy']['seeds']} for malignancy. "
+            "Intervals are of 95 %, over photos; pixels are pooled over the photos of a group unless a metric says "
+            "otherwise."
         ),
         "caution": PAINTED if report["data"]["painted"] else REAL,
         "verdict_counts": ", ".join(f"{number} {verdict}" for verdict, number in sorted(verdicts.items())) + ".",

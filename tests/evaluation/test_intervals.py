@@ -334,9 +334,9 @@ def test_the_paired_difference_of_means_is_the_paired_t_test():
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("change", [0.0, 0.1])
 def test_a_difference_that_is_the_same_in_every_photo_has_neither_interval_nor_p_value(change):
-    values = np.full(7, 0.3)
+    values = np.full(11, 0.3)
 
-    found = paired_difference(mean_of(values), mean_of(values + change), sample_of(["I-II"] * 7))
+    found = paired_difference(mean_of(values), mean_of(values + change), sample_of(["I-II"] * 11))
 
     assert found.value == pytest.approx(change)
     assert np.isnan([found.low, found.high, found.p_value]).all()

@@ -161,7 +161,7 @@ def simulate_coverage(
     settings |= {"scenarios": [json.loads(json.dumps(asdict(scenario))) for scenario in scenarios]}
     new: dict[str, Any] = {"settings": settings, "seconds": 0.0, "rows": []}
     report = read_report(output) if output.is_file() else new
-    if report["settings"] != settings:
+    if report.get("settings") != settings:
         raise ValueError(f"{output} was simulated with other settings. Give another `output`, or delete it.")
     done = {(row["scenario"], row["n"]) for row in report["rows"]}
     plan = [(scenario, n) for scenario in scenarios for n in NUM_PHOTOS if (scenario.name, n) not in done]

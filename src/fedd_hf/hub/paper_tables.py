@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from fedd_hf.evaluation.report import format_interval
+from fedd_hf.evaluation.report import describe_flags, format_interval
 from fedd_hf.figures.style import TITLES
 
 NOTHING = "–"
@@ -104,7 +104,7 @@ def tabulate_evaluation(evaluation: dict[str, Any], task: str) -> Table:
         for metric in dict.fromkeys(row["metric"] for row in rows)
     ]
     header = ["metric", *(f"{tone} (n = {photos[tone]})" for tone in tones)]
-    return Table(f"FEDD by skin tone: {task}", header, body, _flag_note(rows))
+    return Table(f"FEDD by skin tone: {task}", header, body, describe_flags(rows))
 
 
 def tabulate_gaps(rows: list[dict[str, Any]], task: str) -> Table:
@@ -124,7 +124,7 @@ def tabulate_gaps(rows: list[dict[str, Any]], task: str) -> Table:
         for row in rows
     ]
     note = "Smallest detectable gap: what a sample like this one shows in 80 % of cases at the 5 % level."
-    return Table(f"Gaps between skin tones: {task}", header, body, f"{note} {_flag_note(rows)}".strip())
+    return Table(f"Gaps between skin tones: {task}", header, body, f"{note} {describe_flags(rows)}".strip())
 
 
 def _compare(row: dict[str, Any]) -> list[str]:
@@ -140,11 +140,6 @@ def _compare(row: dict[str, Any]) -> list[str]:
 def _group(rows: list[dict[str, Any]], name: str) -> Iterable[tuple[str, list[dict[str, Any]]]]:
     for value in dict.fromkeys(row[name] for row in rows):
         yield value, [row for row in rows if row[name] == value]
-
-
-def _flag_note(rows: list[dict[str, Any]]) -> str:
-    flags = sorted({row["flag"] for row in rows if row.get("flag")})
-    return f"† {'; '.join(flags)}, by simulation: too few photos for the interval to be trusted." if flags else ""
 
 
 def _number(value: float | None, form: str) -> str:

@@ -168,10 +168,10 @@ class FEDDImageProcessor(PilBackend):
         return class_map[0].astype(np.int64)
 
     def _crop(self, image: np.ndarray) -> np.ndarray:
-        top, left, height, width = self._seen_box(image.shape[1:])
+        top, left, height, width = self.seen_box(image.shape[1:])
         return image[:, top : top + height, left : left + width]
 
-    def _seen_box(self, size: Sequence[int]) -> tuple[int, int, int, int]:
+    def seen_box(self, size: Sequence[int]) -> tuple[int, int, int, int]:
         """Return (top, left, height, width) of the part of a photo of this (height, width) that the model sees."""
         height, width = size
         if self.geometry == "squash":
@@ -182,7 +182,7 @@ class FEDDImageProcessor(PilBackend):
     def outside_share(self, target_size: Sequence[int]) -> float:
         """Return the share, in [0, 1), of a photo of `target_size` (height, width) that the model does not see."""
         height, width = _checked_size(target_size)
-        _, _, seen_height, seen_width = self._seen_box((height, width))
+        _, _, seen_height, seen_width = self.seen_box((height, width))
         return 1.0 - (seen_height * seen_width) / (height * width)
 
     def post_process_semantic_segmentation(
@@ -213,7 +213,7 @@ class FEDDImageProcessor(PilBackend):
 
     def _map_at(self, logits: Tensor, target_size: tuple[int, int]) -> Tensor:
         """Place the argmax of `logits`, of shape `(num_labels, height, width)`, into a map of `target_size`."""
-        top, left, height, width = self._seen_box(target_size)
+        top, left, height, width = self.seen_box(target_size)
         upsampled = F.interpolate(logits[None], size=(height, width), mode="bilinear", align_corners=False)
         segmentation = torch.zeros(target_size, dtype=torch.int64)
         segmentation[top : top + height, left : left + width] = upsampled[0].argmax(dim=0)

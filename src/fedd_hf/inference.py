@@ -265,7 +265,7 @@ def _image_uncertainty(uncertainty: Tensor) -> float:
 
 def _confidence(member_logits: Tensor, segmentation_map: Tensor, processor: FEDDImageProcessor) -> Tensor:
     """Return the mean probability of the predicted class of each pixel of one photo; NaN where it is not seen."""
-    top, left, height, width = processor._seen_box(segmentation_map.shape)
+    top, left, height, width = processor.seen_box(segmentation_map.shape)
     probabilities = member_logits.float().softmax(dim=1).mean(dim=0, keepdim=True).cpu()
     resized = F.interpolate(probabilities, size=(height, width), mode="bilinear", align_corners=False)[0]
     seen = (slice(top, top + height), slice(left, left + width))

@@ -200,10 +200,10 @@ def test_a_finished_grid_is_read_not_trained_again(run, trainings):
 def test_a_folder_of_another_grid_is_refused(run, splits):
     run(grid=GridArguments(label_fractions=[0.05], num_seeds=1))
 
-    with pytest.raises(ValueError, match="another grid"):
+    with pytest.raises(ValueError, match="other photos or arguments"):
         run(grid=GridArguments(label_fractions=[0.05], num_seeds=2))
     fewer = DatasetDict(splits | {"test": splits["test"].select(range(6))})
-    with pytest.raises(ValueError, match="another grid"):
+    with pytest.raises(ValueError, match="other photos or arguments"):
         run(grid=GridArguments(label_fractions=[0.05], num_seeds=1), photos=fewer)
 
 

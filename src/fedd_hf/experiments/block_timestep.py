@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,8 @@ from fedd_hf.training.feature_store import FeatureStore, pool_labelled
 from fedd_hf.training.malignancy_heads import PAPER_READINGS, train_classifiers
 from fedd_hf.training.pixel_heads import train_pixel_classifiers
 from fedd_hf.training.pixels import PixelDraws, StoredFeatures, pass_on
+
+from .kept_results import keep
 
 # The grid of FEDD (MICCAI 2023), Figure 6. Timestep 1000 is read at the last index, 999.
 BLOCKS = [2, 4, 6, 8, 10, 12, 14]
@@ -131,17 +133,8 @@ def run_grid(
     regret: list[dict[str, Any]] = []
     for label_fraction in grid.label_fractions:
         path = output_dir / f"grid-{round(100 * label_fraction):02d}.json"
-        if not _is_done(path, settings):
-            labelled = _keep_rows(pooled, draw_labelled(photos["train"], label_fraction))
-            start = time.perf_counter()
-            points = _train_points(model, labelled, training, grid.num_seeds, accelerator)
-            elapsed = round(time.perf_counter() - start, 1)
-            fraction = {"label_fraction": label_fraction, "photos": len(labelled["train"][1])}
-            scores = [np.round(point.pop("test_scores"), 6).tolist() for point in points]
-            result = {"settings": settings, "seconds": elapsed, "points": [fraction | point for point in points]}
-            result |= {"test_scores": scores}
-            _write(result, path, accelerator)
-        stored = read_report(path)
+        compute = partial(_train_fraction, model, pooled, photos["train"], label_fraction, training, grid, accelerator)
+        stored = keep(path, settings, compute, accelerator)
         seconds[f"heads, {label_fraction:.0%}"] = stored["seconds"]
         rows += stored["points"]
         regret += measure_regret(stored["points"], stored["test_scores"], photos["test"])
@@ -367,6 +360,25 @@ def _keep_rows(pooled: PooledSplits, rows: list[int]) -> PooledSplits:
     return pooled | {"train": (features[:, rows], labels[rows])}
 
 
+def _train_fraction(
+    model: FEDDForSegmentation,
+    pooled: PooledSplits,
+    train: Dataset,
+    label_fraction: float,
+    training: ClassificationArguments,
+    grid: GridArguments,
+    accelerator: Accelerator,
+) -> dict[str, Any]:
+    """Train the whole grid on one label fraction."""
+    labelled = _keep_rows(pooled, draw_labelled(train, label_fraction))
+    start = time.perf_counter()
+    points = _train_points(model, labelled, training, grid.num_seeds, accelerator)
+    seconds = round(time.perf_counter() - start, 1)
+    scores = [np.round(point.pop("test_scores"), 6).tolist() for point in points]
+    fraction = {"label_fraction": label_fraction, "photos": len(labelled["train"][1])}
+    return {"seconds": seconds, "points": [fraction | point for point in points], "test_scores": scores}
+
+
 def _train_points(
     model: FEDDForSegmentation,
     pooled: PooledSplits,
@@ -410,16 +422,6 @@ def _measure(scores: dict[str, np.ndarray], is_malignant: dict[str, np.ndarray])
         "auroc": float(roc_auc_score(is_malignant["test"], scores["test"])),
         "validation_auroc": float(roc_auc_score(is_malignant["validation"], scores["validation"])),
     }
-
-
-def _is_done(path: Path, settings: dict[str, Any]) -> bool:
-    """Whether a label fraction is finished, by the same grid."""
-    if not path.is_file():
-        return False
-    stored = read_report(path)
-    if stored.get("settings") != json.loads(json.dumps(settings)):
-        raise ValueError(f"{path} is of another grid, with other arguments or photos. Give another `output_dir`.")
-    return "test_scores" in stored
 
 
 def _write(report: dict[str, Any], path: Path, accelerator: Accelerator) -> None:

@@ -116,14 +116,15 @@ def cluster_blocks(
     settings = {"reading": {name: getattr(model.config, name) for name in names}, "clustering": asdict(arguments)}
     shown = list(choose_examples(photos)["image_id"])
     results, examples = [], []
-    for row in tqdm(photos, desc="Clustering", unit="photo", disable=not accelerator.is_main_process):
+    progress = tqdm(photos, desc="Clustering", unit="photo", disable=not accelerator.is_main_process)
+    for row, tone in zip(progress, tone_labels(photos), strict=True):
         name = row["image_id"]
         pictures = output_dir / "examples" / name if name in shown and accelerator.is_main_process else None
         compute = partial(_cluster_photo, model, processor, row, arguments, pictures)
         kept = settings | {"is_shown": name in shown}
         results.append(keep(output_dir / "photos" / f"{name}.json", kept, compute, accelerator)["points"])
         if name in shown:
-            examples.append(_describe_example(name, model.config.blocks))
+            examples.append({"skin_tone": tone} | _describe_example(name, model.config.blocks))
     points = _average(results, photos)
     report = {
         "experiment": "clustering",

@@ -144,10 +144,11 @@ def _of_tone(metric: Metric, sample: Sample, tone: str) -> Metric:
 
 def _roc(table: pd.DataFrame) -> dict[str, Any]:
     """Return the points of the ROC curve; none without photos of both classes."""
+    n = {"n": len(table)}
     if table["y_true"].nunique() < 2:
-        return {"fpr": [], "tpr": []}
+        return n | {"fpr": [], "tpr": []}
     false_positives, true_positives, _ = roc_curve(table["y_true"], table["y_score"])
-    return {"fpr": false_positives.tolist(), "tpr": true_positives.tolist()}
+    return n | {"fpr": false_positives.tolist(), "tpr": true_positives.tolist()}
 
 
 def _choices(predictions: Predictions, tests: Mapping[str, Sequence[str]]) -> Iterator[dict[str, Any]]:

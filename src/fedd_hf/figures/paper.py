@@ -46,7 +46,7 @@ def draw_paper(report: dict[str, Any], folder: Path) -> Iterator[tuple[str, str,
     yield from _draw_segmentation(report["segmentation"], folder)
     grid = draw_grid(report["grid"])
     yield "figure-6-blocks-timesteps", "Figure 6. Test accuracy of each block against the timestep", grid
-    yield from _draw_malignancy(report["malignancy"])
+    yield from _draw_malignancy(report["malignancy"], _share_of_benign(report["counts"]["by_split"]))
     clusters = draw_clustering(report["clustering"], folder)
     yield "supplement-1-clustering", "Supplement, Figure 1. Activations and their clusters by block", clusters
     for task in TASKS:
@@ -65,11 +65,17 @@ def _draw_segmentation(report: dict[str, Any], folder: Path) -> Iterator[tuple[s
     yield "supplement-3-qualitative", "Supplement, Figure 3. More maps", all_maps
 
 
-def _draw_malignancy(report: dict[str, Any]) -> Iterator[tuple[str, str, Figure]]:
-    bars = draw_malignancy(report["curves"], "test")
+def _draw_malignancy(report: dict[str, Any], always_benign: float) -> Iterator[tuple[str, str, Figure]]:
+    bars = draw_malignancy(report["curves"], "test", always_benign=always_benign)
     yield "figure-7-malignancy", "Figure 7. ROC-AUC and accuracy of malignancy", bars
     roc = draw_roc([row for row in report["roc"] if row["test"] == "test"])
     yield "supplement-2-roc", "Supplement, Figure 2. ROC curves", roc
+
+
+def _share_of_benign(counts: list[dict[str, Any]]) -> float:
+    """Return the accuracy of calling every photo of the small test benign."""
+    rows = [row for row in counts if (row["task"], row["split"]) == ("classification", "test")]
+    return sum(row["benign"] for row in rows) / sum(row["benign"] + row["malignant"] for row in rows)
 
 
 def _draw_evaluation(evaluation: dict[str, Any], task: str) -> Iterator[tuple[str, str, Figure]]:

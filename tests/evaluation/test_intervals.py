@@ -290,22 +290,47 @@ def test_every_cluster_is_left_out_once(number):
     assert (deviations**2).sum() == pytest.approx(values.var(ddof=1) / number)
 
 
+def one_stratum(number):
+    return np.zeros(number, dtype=int)
+
+
 def test_normal_photos_have_about_as_many_degrees_of_freedom_as_there_are():
     values = np.random.default_rng(0).normal(size=2000)
 
-    assert degrees_of_freedom(values - values.mean(), 5000) == pytest.approx(2000, rel=0.1)
-    assert degrees_of_freedom(values - values.mean(), 100) == 99
+    assert degrees_of_freedom(values - values.mean(), one_stratum(2000)) == pytest.approx(1999, rel=0.1)
+
+
+def test_degrees_of_freedom_are_at_most_one_less_than_photos():
+    assert degrees_of_freedom(np.array([1.0, -1.0, 1.0, -1.0]), one_stratum(4)) == pytest.approx(3)
+
+
+def test_two_strata_have_the_degrees_of_freedom_of_welch_s_test():
+    few, many = np.random.default_rng(0).choice([-1.0, 1.0], 5), np.random.default_rng(1).choice([-0.2, 0.2], 200)
+    deviations = [values / np.sqrt(len(values) * (len(values) - 1)) for values in (few, many)]
+    variances = [(values**2).sum() for values in deviations]
+    welch = sum(variances) ** 2 / (variances[0] ** 2 / 4 + variances[1] ** 2 / 199)
+
+    found = degrees_of_freedom(np.concatenate(deviations), np.repeat([0, 1], [5, 200]))
+
+    assert found == pytest.approx(welch)
+    assert 4 < found < 5
 
 
 def test_one_photo_that_dominates_leaves_few_degrees_of_freedom():
     deviations = np.r_[np.full(199, 0.01), 5.0]
 
-    assert degrees_of_freedom(deviations, 200) == pytest.approx(2, abs=0.1)
-    assert degrees_of_freedom(np.array([1.0, 0.0]), 2) == 1.0
+    assert degrees_of_freedom(deviations, one_stratum(200)) == pytest.approx(2, abs=0.1)
+    assert degrees_of_freedom(np.array([1.0, 0.0]), one_stratum(2)) == 1.0
+
+
+def test_a_stratum_of_one_photo_takes_no_degrees_of_freedom():
+    deviations = np.array([1.0, -1.0, 1.0, -1.0, 0.0])
+
+    assert degrees_of_freedom(deviations, np.array([0, 0, 0, 0, 1])) == pytest.approx(3)
 
 
 def test_deviations_of_0_have_the_degrees_of_their_number():
-    assert degrees_of_freedom(np.zeros(10), 10) == 9.0
+    assert degrees_of_freedom(np.zeros(10), one_stratum(10)) == 9.0
 
 
 # --- differences -----------------------------------------------------------------------------------------------------

@@ -108,8 +108,9 @@ def interval(metric: Metric, sample: Sample, seed: int = 0) -> tuple[float, floa
     """Return the 95 % interval of a metric: percentiles of the bootstrap, moved outwards for few effective photos.
 
     The percentiles are those of a t distribution instead of a normal one, with as many degrees of freedom as the
-    metric has effective clusters: a pooled IoU hangs on the few photos with large lesions. The number of these is read
-    from the jackknife. How often such intervals hold the truth is simulated: [`~fedd_hf.evaluation.coverage`].
+    metric has effective clusters: a pooled IoU hangs on the few photos with large lesions, an AUROC on the few that
+    are malignant. The number of these is read from the jackknife. How often such intervals hold the truth is
+    simulated: [`~fedd_hf.evaluation.coverage`].
 
     Args:
         metric ([`Metric`]):
@@ -129,7 +130,7 @@ def interval(metric: Metric, sample: Sample, seed: int = 0) -> tuple[float, floa
     draws = metric(draw_weights(sample, seed=seed))
     if not np.isfinite(deviations).all() or np.isnan(draws).mean() > 0.5 or np.nanstd(draws) < _ROUNDING:
         return float("nan"), float("nan")
-    degrees = degrees_of_freedom(deviations, len(sample.strata))
+    degrees = degrees_of_freedom(deviations, sample.strata)
     reach = np.sqrt((degrees + 1) / degrees) * t.ppf(0.5 + CONFIDENCE_LEVEL / 2, degrees)
     low, high = np.nanquantile(draws, norm.cdf([-reach, reach]))
     return float(low), float(high)
@@ -146,11 +147,20 @@ def jackknife(metric: Metric, sample: Sample) -> np.ndarray:
     return deviations
 
 
-def degrees_of_freedom(deviations: np.ndarray, num_clusters: int) -> float:
-    """Return the degrees of freedom of a variance that is the sum of squared deviations."""
-    fourth = (deviations**4).sum()
-    effective = 3 * (deviations**2).sum() ** 2 / fourth if fourth > 0 else num_clusters
-    return float(max(min(effective, num_clusters) - 1, 1.0))
+def degrees_of_freedom(deviations: np.ndarray, strata: np.ndarray) -> float:
+    """Return the degrees of freedom of a variance that is the sum of squared deviations.
+
+    They are few if few clusters carry it, or if a stratum of few clusters does.
+
+    Source: Satterthwaite (1946), over single clusters and over strata; the fewer count.
+    """
+    squares, sizes = np.bincount(strata, deviations**2), np.bincount(strata)
+    variance = squares.sum()
+    if variance == 0:
+        return max(float(len(strata) - 1), 1.0)
+    of_clusters = 3 * variance**2 / (deviations**4).sum() - 1
+    of_strata = variance**2 / (squares**2 / np.maximum(sizes - 1, 1)).sum()
+    return float(max(min(of_clusters, of_strata), 1.0))
 
 
 def paired_difference(metric: Metric, other: Metric, sample: Sample, seed: int = 0) -> Difference:
@@ -176,7 +186,7 @@ def paired_difference(metric: Metric, other: Metric, sample: Sample, seed: int =
     deviations = jackknife(difference, sample)
     standard_error = float(np.sqrt((deviations**2).sum()))
     value = value_of(difference, sample)
-    degrees = degrees_of_freedom(deviations, len(sample.strata)) if np.isfinite(standard_error) else np.nan
+    degrees = degrees_of_freedom(deviations, sample.strata) if np.isfinite(standard_error) else np.nan
     p_value = 2 * t.sf(abs(value) / standard_error, degrees) if standard_error > _ROUNDING else np.nan
     return Difference(value, *interval(difference, sample, seed), float(p_value), standard_error)
 

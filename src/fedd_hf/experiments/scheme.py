@@ -15,7 +15,7 @@ def describe_scheme(config: FEDDConfig) -> dict[str, Any]:
             Configuration of the segmentation model.
 
     Returns:
-        `dict`: `image_size`, `timesteps`; `encoder` (channels and size in pixels of each level); `blocks` (number,
+        `dict`: `image_size`, `timesteps` and `alphas_cumprod` at each of them; `encoder` (channels and size in pixels of each level); `blocks` (number,
         channels and size of each decoder block, and whether it is read); the widths of both heads.
     """
     channels = config.backbone_config["block_out_channels"]
@@ -32,6 +32,7 @@ def describe_scheme(config: FEDDConfig) -> dict[str, Any]:
     return {
         "image_size": config.image_size,
         "timesteps": list(config.timesteps),
+        "alphas_cumprod": config.alphas_cumprod()[config.timesteps].tolist(),
         "encoder": levels,
         "blocks": blocks,
         "ensemble_size": config.ensemble_size,

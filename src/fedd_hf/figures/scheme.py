@@ -76,7 +76,7 @@ def _draw_input(axis: Axes, scheme: dict[str, Any], photo: Image.Image) -> None:
     _write(axis, PHOTO_X, upper - PHOTO / 2 - 0.1, f"3×{side}×{side}", size=SMALL)
     _arrow(axis, (PHOTO_X, upper - PHOTO / 2 - 0.19), (PHOTO_X, lower + PHOTO / 2 + 0.04))
     _write(axis, PHOTO_X + 0.06, lower + PHOTO / 2 + 0.22, "+ noise", ha="left", size=SMALL)
-    _show(axis, _add_noise(pixels, max(scheme["timesteps"])), PHOTO_X, lower)
+    _show(axis, _add_noise(pixels, min(scheme["alphas_cumprod"])), PHOTO_X, lower)
     _write(axis, PHOTO_X, lower - PHOTO / 2 - 0.1, _say_timesteps(scheme["timesteps"]), size=SMALL)
     entry = ENCODER_X - HALF_BAR - 0.14
     top = _level_places(scheme)[0]
@@ -261,11 +261,10 @@ def _show(axis: Axes, pixels: np.ndarray, x: float, y: float, side: float = PHOT
     _bar(axis, x, y, half, side, facecolor="none", zorder=3)
 
 
-def _add_noise(pixels: np.ndarray, timestep: int) -> np.ndarray:
-    """Add the noise of a timestep in the linear schedule. Source: DDPM (2006.11239), eq. 4."""
-    signal = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))[min(timestep, 999)]
+def _add_noise(pixels: np.ndarray, alpha_bar: float) -> np.ndarray:
+    """Return the noised photo, as pixels again. Source: DDPM (2006.11239), eq. 4."""
     noise = np.random.default_rng(0).standard_normal(pixels.shape)
-    noisy = np.sqrt(signal) * (pixels / 127.5 - 1) + np.sqrt(1 - signal) * noise
+    noisy = np.sqrt(alpha_bar) * (pixels / 127.5 - 1) + np.sqrt(1 - alpha_bar) * noise
     return np.clip(127.5 * (noisy + 1), 0, 255).astype(np.uint8)
 
 

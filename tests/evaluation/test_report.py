@@ -113,14 +113,14 @@ def test_the_machine_is_described_by_versions_that_json_can_hold():
     ("row", "text"),
     [
         ({"value": 0.6124, "low": 0.54, "high": 0.6709}, "0.612 [0.540, 0.671]"),
-        ({"value": 0.6124, "low": None, "high": None}, "0.612"),
-        ({"value": 0.6124, "low": float("nan"), "high": float("nan")}, "0.612"),
+        ({"value": 0.6124, "low": None, "high": None}, "0.612 [–]"),
+        ({"value": 0.6124, "low": float("nan"), "high": float("nan")}, "0.612 [–]"),
         ({"value": None, "low": None, "high": None}, "–"),
         ({"value": float("nan"), "low": float("nan"), "high": float("nan")}, "–"),
         ({"value": 0.0, "low": 0.0, "high": 0.0}, "0.000 [0.000, 0.000]"),
         ({"value": 0.6124, "low": 0.54, "high": 0.6709, "flag": ""}, "0.612 [0.540, 0.671]"),
         ({"value": 0.6124, "low": 0.54, "high": 0.6709, "flag": FLAG}, "0.612 [0.540, 0.671] †"),
-        ({"value": 0.6124, "low": None, "high": None, "flag": FLAG}, "0.612 †"),
+        ({"value": 0.6124, "low": None, "high": None, "flag": FLAG}, "0.612 [–] †"),
         ({"value": None, "low": None, "high": None, "flag": FLAG}, "–"),
     ],
 )

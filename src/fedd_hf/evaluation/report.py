@@ -46,13 +46,13 @@ def read_report(path: Path) -> dict[str, Any]:
 
 
 def format_interval(row: dict[str, Any]) -> str:
-    """Format a row as `.612 [.540, .671]`, with a dash where nothing can be said, and a dagger if it has a flag."""
+    """Format a row as `0.612 [0.540, 0.671]`, with a dash for what cannot be said, and a dagger if it has a flag."""
     value, low, high = (row[name] for name in ("value", "low", "high"))
     if value is None or math.isnan(value):
         return "–"
     mark = f" {DAGGER}" if row.get("flag") else ""
     if low is None or math.isnan(low):
-        return f"{value:.3f}{mark}"
+        return f"{value:.3f} [–]{mark}"
     return f"{value:.3f} [{low:.3f}, {high:.3f}]{mark}"
 
 

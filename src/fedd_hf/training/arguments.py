@@ -108,9 +108,9 @@ class SegmentationArguments:
 
     recipe: str = field(default="fedd", metadata={"help": "fedd, or original: the loop of ddpm-segmentation"})
     learning_rate: float = 2e-3
-    num_steps: int = 300
+    num_steps: int = 900
     images_per_step: int = 16
-    pixels_per_image: int = 256
+    pixels_per_image: int = 64
     class_weights: str | None = field(default=None, metadata={"help": "balanced"})
     seed: int = 0
 

@@ -23,7 +23,7 @@ from fedd_hf.evaluation.report import describe_machine, read_report, write_repor
 from fedd_hf.evaluation.summary import evaluate_malignancy, evaluate_segmentation
 from fedd_hf.training.arguments import ClassificationArguments, ReadingArguments, SegmentationArguments
 
-from .block_timestep import GridArguments, run_grid
+from .block_timestep import TIMESTEPS, GridArguments, run_grid
 from .claims import judge_claims
 from .clustering import ClusteringArguments, cluster_blocks
 from .label_efficiency import LabelEfficiencyArguments, run_label_efficiency
@@ -38,7 +38,8 @@ from .trial import TASKS, Trial
 from .units import unit_of
 
 LABEL_FRACTIONS = [0.05, 0.10, 0.15, 0.20]
-PAINTED_TIMESTEPS = [0, 200, 400, 600, 800, 1000]
+COST = {"num_seeds": 3, "num_steps": SegmentationArguments.num_steps, "grid_timesteps": TIMESTEPS}
+PAINTED_COST = {"num_seeds": 1, "num_steps": 300, "grid_timesteps": [0, 200, 400, 600, 800, 1000]}
 SETTINGS_FILE = "settings.json"
 GRID_SEEDS = 3
 CLUSTERED_PER_TONE = 4
@@ -59,9 +60,9 @@ class ReproductionArguments:
         image_size (`int`, *optional*): Side of the square to which photos are brought; by default the backbone's own.
         methods (`list[str]`): What is compared with FEDD, which comes first.
         label_fractions (`list[float]`): Shares of DDI that are labelled.
-        num_seeds (`int`): Trainings of each method at each label fraction.
+        num_seeds (`int`, *optional*): Trainings of each method at each label fraction; by default 3, painted 1.
         grid_timesteps (`list[int]`, *optional*): Timesteps of the grid; by default the paper's 21, painted 6.
-        num_steps (`int`): Training steps of pixel classifiers.
+        num_steps (`int`, *optional*): Training steps of pixel classifiers; by default the recipe's, painted 300.
         photo_size (`int`): Shorter side of painted photos.
 
     Raises:
@@ -79,9 +80,9 @@ class ReproductionArguments:
     label_fractions: list[float] = field(
         default_factory=lambda: list(LABEL_FRACTIONS), metadata={"help": "shares of DDI that are labelled"}
     )
-    num_seeds: int = field(default=2, metadata={"help": "trainings of each method at each label fraction"})
+    num_seeds: int | None = field(default=None, metadata={"help": "trainings of each method at each label fraction"})
     grid_timesteps: list[int] | None = field(default=None, metadata={"help": "timesteps of the grid"})
-    num_steps: int = field(default=300, metadata={"help": "training steps of pixel classifiers"})
+    num_steps: int | None = field(default=None, metadata={"help": "training steps of pixel classifiers"})
     photo_size: int = field(default=128, metadata={"help": "shorter side of painted photos, in pixels"})
 
     def __post_init__(self) -> None:
@@ -92,6 +93,12 @@ class ReproductionArguments:
             )
         if self.methods[:1] != [FEDD]:
             raise ValueError(f"`methods` must begin with {FEDD!r}, got {self.methods}.")
+
+    def cost(self) -> dict[str, Any]:
+        """Return the numbers of trainings, steps and timesteps: those that were given, by default fewer on paint."""
+        defaults = PAINTED_COST if self.painted else COST
+        given = {name: getattr(self, name) for name in defaults}
+        return {name: defaults[name] if value is None else value for name, value in given.items()}
 
 
 def run_reproduction(
@@ -151,6 +158,7 @@ class Paper:
         accelerator: Accelerator,
     ) -> None:
         self.arguments, self.folder, self.accelerator = arguments, folder, accelerator
+        self.cost = arguments.cost()
         self.data = _open_data(arguments, folder, render_card, accelerator)
         self.photos = {task: load_photo_sets(self.data, task, arguments.label_fractions) for task in TASKS}
         self.reading = ReadingArguments(backbone=arguments.backbone, image_size=arguments.image_size)
@@ -159,7 +167,7 @@ class Paper:
             folder=folder,
             accelerator=accelerator,
             reading=self.reading,
-            segmentation=SegmentationArguments(num_steps=arguments.num_steps),
+            segmentation=SegmentationArguments(num_steps=self.cost["num_steps"]),
         )
         self.fedd = make_fedd(self.settings)
 
@@ -196,7 +204,7 @@ class Paper:
         """Train all methods with few labels and with more: Figures 4, 5 and 7."""
         rivals = [make_method(name, self.settings) for name in self.arguments.methods if name != FEDD]
         arguments = LabelEfficiencyArguments(
-            label_fractions=self.arguments.label_fractions, num_seeds=self.arguments.num_seeds
+            label_fractions=self.arguments.label_fractions, num_seeds=self.cost["num_seeds"]
         )
         folder = _subfolder(self.folder, task)
         methods = [self.fedd, *rivals]
@@ -209,8 +217,7 @@ class Paper:
         splits = DatasetDict(
             {"train": self.largest("malignancy"), VALIDATION: photos.validation, TEST: photos.tests[TEST]}
         )
-        timesteps = self.arguments.grid_timesteps or (PAINTED_TIMESTEPS if self.arguments.painted else None)
-        reading = replace(self.reading, timesteps=timesteps)
+        reading = replace(self.reading, timesteps=self.cost["grid_timesteps"])
         grid = GridArguments(label_fractions=self.arguments.label_fractions, num_seeds=GRID_SEEDS)
         folder, features = _subfolder(self.folder, "grid"), _subfolder(self.folder, "features")
         report = run_grid(splits, reading, ClassificationArguments(), grid, folder, features, self.accelerator)
@@ -308,7 +315,7 @@ def _open_data(
 
 def _claim(folder: Path, arguments: ReproductionArguments, accelerator: Accelerator) -> None:
     """Make the folder that of these arguments, or see that it is."""
-    settings = json.loads(json.dumps(asdict(arguments)))
+    settings = json.loads(json.dumps(asdict(arguments) | arguments.cost()))
     settings.pop("output_dir")
     path = folder / SETTINGS_FILE
     if path.is_file() and read_report(path) != settings:

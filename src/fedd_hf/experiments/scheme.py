@@ -15,8 +15,9 @@ def describe_scheme(config: FEDDConfig) -> dict[str, Any]:
             Configuration of the segmentation model.
 
     Returns:
-        `dict`: `image_size`, `timesteps` and `alphas_cumprod` at each of them; `encoder` (channels and size in pixels of each level); `blocks` (number,
-        channels and size of each decoder block, and whether it is read); the widths of both heads.
+        `dict`: `image_size`, `timesteps` and `alphas_cumprod` at each of them; `encoder` (channels and size in pixels
+        of each level); `blocks` (number, channels and size of each decoder block, and whether it is read); the widths
+        of both heads.
     """
     channels = config.backbone_config["block_out_channels"]
     levels = [{"channels": width, "size": config.image_size >> level} for level, width in enumerate(channels)]

@@ -6,16 +6,17 @@ Usage:
 
 from pathlib import Path
 
+from fedd_hf.evaluation.coverage import COVERAGE
 from fedd_hf.evaluation.report import read_report
-from fedd_hf.hub.cards import fill_readme
+from fedd_hf.hub.readme import fill_readme
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def main() -> None:
     readme = ROOT / "README.md"
-    report = read_report(ROOT / "hub_cards" / "reports" / "quickstart" / "report.json")
-    readme.write_text(fill_readme(readme.read_text(), report))
+    quickstart = read_report(ROOT / "hub_cards" / "reports" / "quickstart" / "report.json")
+    readme.write_text(fill_readme(readme.read_text(), quickstart, read_report(COVERAGE)))
     print(f"Rendered {readme}")
 
 

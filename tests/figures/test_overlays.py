@@ -97,7 +97,13 @@ def test_a_sheet_of_overlays_has_a_column_per_photo_and_rows_that_say_what_they_
     assert [axis.get_title() for axis in figure.axes[:2]] == titles
     assert [axis.get_ylabel() for axis in figure.axes[::2]] == ["photo", "truth", "prediction"]
     (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["lesion", "marker", "ruler", "skin"]
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "background: as it is",
+        "lesion",
+        "marker",
+        "ruler",
+        "skin",
+    ]
 
 
 def test_a_sheet_draws_truth_and_prediction_where_they_belong(photo):

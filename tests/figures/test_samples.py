@@ -40,10 +40,16 @@ def test_the_true_map_lies_over_the_photo_and_the_background_stays_clear(make_sa
     assert np.array_equal(shown[:8], np.asarray(photo)[:8])
 
 
-def test_the_legend_names_every_class_but_the_background(make_sample, tmp_path):
+def test_the_legend_names_every_class_and_says_that_the_background_is_as_it_is(make_sample, tmp_path):
     (legend,) = draw_samples([make_sample("one", "I-II")], tmp_path).legends
 
-    assert [text.get_text() for text in legend.get_texts()] == ["lesion", "marker", "ruler", "skin"]
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "background: as it is",
+        "lesion",
+        "marker",
+        "ruler",
+        "skin",
+    ]
 
 
 def test_a_tone_with_fewer_photos_leaves_places_empty(make_sample, tmp_path):

@@ -38,13 +38,24 @@ from .trial import TASKS, Trial
 from .units import unit_of
 
 LABEL_FRACTIONS = [0.05, 0.10, 0.15, 0.20]
-COST = {"num_seeds": 3, "num_steps": SegmentationArguments.num_steps, "grid_timesteps": TIMESTEPS}
-PAINTED_COST = {"num_seeds": 1, "num_steps": 300, "grid_timesteps": [0, 200, 400, 600, 800, 1000]}
+COST: dict[str, Any] = {
+    "num_seeds": 3,
+    "num_steps": SegmentationArguments.num_steps,
+    "grid_timesteps": TIMESTEPS,
+    "image_size": None,  # the backbone's own
+}
+PAINTED_COST: dict[str, Any] = {
+    "num_seeds": 1,
+    "num_steps": 300,
+    "grid_timesteps": [0, 200, 400, 600, 800, 1000],
+    "image_size": 96,
+}
 SETTINGS_FILE = "settings.json"
 GRID_SEEDS = 3
 CLUSTERED_PER_TONE = 4
 PROBED_PER_TONE = 20
 SAMPLES_PER_TONE = 4
+EXAMPLES_PER_TONE = 2  # the first of them in Figure 5, all in the supplement's Figure 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +68,8 @@ class ReproductionArguments:
         masks (`str`): ddi-seg, as a repository id or folder.
         painted (`bool`): Paint a double of DDI instead; the result says nothing about patients.
         backbone (`str`): `embedded`, a folder or a repository id.
-        image_size (`int`, *optional*): Side of the square to which photos are brought; by default the backbone's own.
+        image_size (`int`, *optional*): Side of the square to which photos are brought; by default the backbone's own,
+            painted 96.
         methods (`list[str]`): What is compared with FEDD, which comes first.
         label_fractions (`list[float]`): Shares of DDI that are labelled.
         num_seeds (`int`, *optional*): Trainings of each method at each label fraction; by default 3, painted 1.
@@ -95,7 +107,7 @@ class ReproductionArguments:
             raise ValueError(f"`methods` must begin with {FEDD!r}, got {self.methods}.")
 
     def cost(self) -> dict[str, Any]:
-        """Return the numbers of trainings, steps and timesteps: those that were given, by default fewer on paint."""
+        """Return what the time of a run depends on: what was given, by default less on painted photos."""
         defaults = PAINTED_COST if self.painted else COST
         given = {name: getattr(self, name) for name in defaults}
         return {name: defaults[name] if value is None else value for name, value in given.items()}
@@ -161,7 +173,7 @@ class Paper:
         self.cost = arguments.cost()
         self.data = _open_data(arguments, folder, render_card, accelerator)
         self.photos = {task: load_photo_sets(self.data, task, arguments.label_fractions) for task in TASKS}
-        self.reading = ReadingArguments(backbone=arguments.backbone, image_size=arguments.image_size)
+        self.reading = ReadingArguments(backbone=arguments.backbone, image_size=self.cost["image_size"])
         self.largest_fraction = max(arguments.label_fractions)
         self.settings = MethodSettings(
             folder=folder,
@@ -204,7 +216,9 @@ class Paper:
         """Train all methods with few labels and with more: Figures 4, 5 and 7."""
         rivals = [make_method(name, self.settings) for name in self.arguments.methods if name != FEDD]
         arguments = LabelEfficiencyArguments(
-            label_fractions=self.arguments.label_fractions, num_seeds=self.cost["num_seeds"]
+            label_fractions=self.arguments.label_fractions,
+            num_seeds=self.cost["num_seeds"],
+            examples_per_tone=EXAMPLES_PER_TONE,
         )
         folder = _subfolder(self.folder, task)
         methods = [self.fedd, *rivals]

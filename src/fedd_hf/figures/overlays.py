@@ -68,12 +68,8 @@ def show(axis: Axes, picture: Image.Image) -> None:
 
 
 def add_class_legend(figure: Figure, labels: dict[int, str], fontsize: float = FONT) -> None:
-    """Name the colours of the classes below a figure; the background has none."""
-    patches = [
-        Patch(facecolor="#{:02x}{:02x}{:02x}".format(*_colour(label)), label=label)
-        for label in labels.values()
-        if label != "background"
-    ]
+    """Name the colours of the classes below a figure; the background is left as it is."""
+    patches = [_swatch(label) for label in labels.values()]
     look: dict[str, Any] = {"ncols": len(patches), "frameon": False, "fontsize": fontsize}
     figure.legend(handles=patches, loc="outside lower center", **look)
 
@@ -97,6 +93,12 @@ def draw_overlays(
         axis.set_ylabel(name, fontsize=11)
     add_class_legend(figure, labels, fontsize=10)
     return figure
+
+
+def _swatch(label: str) -> Patch:
+    if label == "background":
+        return Patch(facecolor="none", edgecolor="0.5", label="background: as it is")
+    return Patch(facecolor="#{:02x}{:02x}{:02x}".format(*_colour(label)), label=label)
 
 
 def _colour(label: str) -> tuple[int, int, int]:

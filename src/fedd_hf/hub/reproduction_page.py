@@ -100,7 +100,7 @@ def describe_reproduction(report: dict[str, Any]) -> dict[str, Any]:
 
 def _describe_run(report: dict[str, Any]) -> dict[str, str]:
     seconds = {name: f"{value:.0f} s" for name, value in report["seconds"].items()}
-    total = {"in all": f"{sum(report['seconds'].values()) / 60:.1f} minutes"}
+    total = {"in all, by the last command": f"{sum(report['seconds'].values()) / 60:.1f} minutes"}
     reading = {name: str(value) for name, value in report["data"].items()}
     machine = {name: str(value) for name, value in report["machine"].items() if value is not None}
     return reading | seconds | total | machine

@@ -66,8 +66,8 @@ def load_splits(arguments: DataArguments, task: str = "segmentation") -> Dataset
         arguments ([`DataArguments`]):
             Which photos.
         task (`str`, *optional*, defaults to `"segmentation"`):
-            `"segmentation"` keeps photos with a mask, `"classification"` those of known malignancy; how many others
-            there are is logged.
+            `"segmentation"` keeps photos with a mask, `"classification"` those of known malignancy, `"pretraining"`
+            all; how many are left out is logged.
 
     Returns:
         `datasets.DatasetDict` of rows of [`~fedd_hf.data.schema.FEATURES`].
@@ -169,6 +169,8 @@ def _fill_split(rows: Dataset, name: str) -> Dataset:
 
 
 def _keep_labelled(rows: Dataset, task: str) -> Dataset:
+    if task == "pretraining":
+        return rows
     column = {"segmentation": "mask", "classification": "malignant"}[task]
     known = rows.select_columns(column).with_format("arrow")[:][column].is_valid().to_pylist()
     if not any(known):

@@ -148,6 +148,81 @@ class ClassificationArguments:
         _need_positive("max_epochs", self.max_epochs)
 
 
+@dataclass(frozen=True)
+class Stage:
+    """Steps of pre-training at one resolution.
+
+    Args:
+        image_size (`int`):
+            Side of the crops, in pixels.
+        batch_size (`int`):
+            Photos of a step.
+        numbers (`range`):
+            Numbers of the exposures, whole batches of them.
+    """
+
+    image_size: int
+    batch_size: int
+    numbers: range
+
+    @property
+    def num_steps(self) -> int:
+        """Number of optimizer steps."""
+        return len(self.numbers) // self.batch_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainingArguments:
+    """How a backbone is pretrained, in stages of growing resolution.
+
+    Args:
+        image_sizes (`list[int]`): Side of the crops of each stage, in pixels.
+        exposures (`list[int]`): Crops that are seen in each stage.
+        batch_sizes (`list[int]`): Crops of a step of each stage.
+        learning_rate (`float`): AdamW's learning rate.
+        ema_decay (`float`): Decay of the moving average of the weights, which starts lower.
+        least_crop (`float`): Least side of a crop as a share of the photo's shorter side.
+        look_every (`int`): Steps from one look at the moving average to the next.
+        seed (`int`): Seed of the weights, crops, noise and timesteps.
+
+    Raises:
+        ValueError: If the stages are not of one number, a number is less than 1, or a share is not in (0, 1].
+    """
+
+    image_sizes: list[int] = field(default_factory=lambda: [32, 64], metadata={"help": "side of crops, by stage"})
+    exposures: list[int] = field(default_factory=lambda: [160_000, 40_000], metadata={"help": "crops of each stage"})
+    batch_sizes: list[int] = field(default_factory=lambda: [24, 12], metadata={"help": "crops of a step, by stage"})
+    learning_rate: float = 4e-4
+    ema_decay: float = 0.999
+    least_crop: float = 0.6
+    look_every: int = 500
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not len(self.image_sizes) == len(self.exposures) == len(self.batch_sizes):
+            raise ValueError(
+                "`image_sizes`, `exposures` and `batch_sizes` must have one number for each stage, got "
+                f"{self.image_sizes}, {self.exposures} and {self.batch_sizes}."
+            )
+        for stage, (exposures, batch_size) in enumerate(zip(self.exposures, self.batch_sizes, strict=True)):
+            _need_positive(f"batch_sizes[{stage}]", batch_size)
+            if exposures < batch_size:
+                raise ValueError(f"`exposures[{stage}]` {exposures} is less than one batch of {batch_size}.")
+        _need_positive("look_every", self.look_every)
+        for name in ("ema_decay", "least_crop"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"`{name}` must lie in (0, 1], got {getattr(self, name)}.")
+
+    def stages(self) -> list[Stage]:
+        """Return the stages; exposures that do not fill a batch are left out."""
+        stages, start = [], 0
+        for image_size, exposures, batch_size in zip(self.image_sizes, self.exposures, self.batch_sizes, strict=True):
+            stop = start + exposures // batch_size * batch_size
+            stages.append(Stage(image_size, batch_size, range(start, stop)))
+            start = stop
+        return stages
+
+
 def _need_positive(name: str, value: int | None) -> None:
     if value is not None and value < 1:
         raise ValueError(f"`{name}` must be at least 1, got {value}.")

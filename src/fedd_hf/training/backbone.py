@@ -1,0 +1,180 @@
+"""Pre-training of a DDPM backbone on photos without labels, at growing resolution."""
+
+from __future__ import annotations
+
+import copy
+import math
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from datasets import Dataset
+from diffusers import DDPMScheduler, UNet2DModel
+from diffusers.training_utils import EMAModel
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+
+from .arguments import PretrainingArguments
+from .exposures import Exposures
+from .run import RunState
+
+ATTENTION_LEVELS = 2  # the smallest, as in ADM
+HEAD_CHANNELS = 16
+MAX_GRADIENT_NORM = 1.0
+
+Look = Callable[[Path, int], dict[str, Any]]
+"""What is measured now and then: from a diffusers folder and the number of exposures to facts, as JSON."""
+
+
+def make_unet(block_out_channels: list[int], image_size: int) -> UNet2DModel:
+    """Make a UNet of ADM style with two layers per block and random weights.
+
+    Source: Dhariwal and Nichol, "Diffusion Models Beat GANs on Image Synthesis" (2105.05233), section 3.
+    """
+    levels = len(block_out_channels)
+    attends = [level >= levels - ATTENTION_LEVELS for level in range(levels)]
+    groups = math.gcd(8, *block_out_channels)
+    return UNet2DModel(
+        sample_size=image_size,
+        block_out_channels=tuple(block_out_channels),
+        down_block_types=tuple("AttnDownBlock2D" if attend else "ResnetDownsampleBlock2D" for attend in attends),
+        up_block_types=tuple("AttnUpBlock2D" if attend else "ResnetUpsampleBlock2D" for attend in attends[::-1]),
+        layers_per_block=2,
+        downsample_type="resnet",
+        upsample_type="resnet",
+        resnet_time_scale_shift="scale_shift",
+        attention_head_dim=min(HEAD_CHANNELS, *block_out_channels[-ATTENTION_LEVELS:]),
+        norm_num_groups=groups,
+        attn_norm_num_groups=groups,
+    )
+
+
+def pretrain_backbone(
+    unet: UNet2DModel,
+    scheduler: DDPMScheduler,
+    photos: Dataset,
+    arguments: PretrainingArguments,
+    accelerator: Accelerator,
+    state: RunState | None = None,
+    folder: Path | None = None,
+    look: Look | None = None,
+) -> dict[str, list[Any]]:
+    """Train a UNet to tell the noise in photos, and leave the moving average of its weights in it.
+
+    Args:
+        unet (`UNet2DModel`):
+            Network, which is trained in place.
+        scheduler (`DDPMScheduler`):
+            Noise schedule.
+        photos (`datasets.Dataset`):
+            Rows with an `image`.
+        arguments ([`PretrainingArguments`]):
+            How to train.
+        accelerator (`accelerate.Accelerator`):
+            Where, in which precision and in how many processes; these share each batch.
+        state ([`RunState`], *optional*):
+            Checkpoints to go on from and to write.
+        folder (`Path`, *optional*):
+            Where the moving average is written every `look_every` steps and at the end, as a diffusers folder.
+        look (`Callable`, *optional*):
+            What all processes call then, with the folder and the number of exposures.
+
+    Returns:
+        `dict`: `losses` of each step, and `looks`: `exposures` and what `look` said.
+
+    Raises:
+        ValueError: If a batch cannot be shared equally or is to be cut, or a checkpoint is of another run.
+
+    Source: DDPM (2006.11239), algorithm 1.
+    """
+    _check(arguments, accelerator)
+    average = EMAModel(unet.parameters(), decay=arguments.ema_decay)
+    optimizer = torch.optim.AdamW(unet.parameters(), lr=arguments.learning_rate, weight_decay=0.0)
+    network, optimizer = accelerator.prepare(unet.train(), optimizer)
+    average.to(accelerator.device)
+    accelerator.register_for_checkpointing(average)
+    history: dict[str, list[Any]] = {"losses": [], "looks": []} | ({} if state is None else state.resume())
+    num_steps, done = sum(stage.num_steps for stage in arguments.stages()), len(history["losses"])
+    batches = _read_batches(photos, scheduler, arguments, accelerator, done)
+    progress = {"initial": done, "total": num_steps, "disable": not accelerator.is_main_process}
+    for exposures, batch in tqdm(batches, desc="Pre-training", unit="step", **progress):
+        loss = _measure_loss(network, scheduler, batch)
+        accelerator.backward(loss)
+        accelerator.clip_grad_norm_(network.parameters(), MAX_GRADIENT_NORM)
+        optimizer.step()
+        optimizer.zero_grad()
+        average.step(unet.parameters())
+        history["losses"].append(float(accelerator.reduce(loss.detach(), "mean")))
+        step = len(history["losses"])
+        accelerator.log({"loss": history["losses"][-1]}, step=step)
+        if folder is not None and (step % arguments.look_every == 0 or step == num_steps):
+            _write_average(average, unet, scheduler, folder, accelerator)
+            history["looks"].append({"exposures": exposures} | (look(folder, exposures) if look is not None else {}))
+        if state is not None and state.is_due(step):
+            state.save(step, history)
+    average.copy_to(unet.parameters())
+    unet.eval()
+    return history
+
+
+def _check(arguments: PretrainingArguments, accelerator: Accelerator) -> None:
+    if any(batch_size % accelerator.num_processes for batch_size in arguments.batch_sizes):
+        raise ValueError(
+            f"`batch_sizes` {arguments.batch_sizes} cannot be shared equally by {accelerator.num_processes} "
+            f"processes. Choose multiples of {accelerator.num_processes}."
+        )
+    if accelerator.gradient_accumulation_steps != 1:
+        raise ValueError("`gradient_accumulation_steps` must be 1 in pre-training: choose smaller `batch_sizes`.")
+
+
+def _read_batches(
+    photos: Dataset, scheduler: DDPMScheduler, arguments: PretrainingArguments, accelerator: Accelerator, done: int
+) -> Iterator[tuple[int, dict[str, Tensor]]]:
+    """Yield the batches of each stage after `done` steps, each with the number of exposures that it ends."""
+    for stage in arguments.stages():
+        skipped = min(done, stage.num_steps)
+        done -= skipped
+        numbers = stage.numbers[skipped * stage.batch_size :]
+        exposures = Exposures(
+            photos,
+            numbers,
+            stage.image_size,
+            scheduler.config.num_train_timesteps,
+            arguments.least_crop,
+            arguments.seed,
+        )
+        if numbers:
+            loader = accelerator.prepare(DataLoader(exposures, stage.batch_size))
+            yield from zip(
+                range(numbers.start + stage.batch_size, numbers.stop + 1, stage.batch_size), loader, strict=True
+            )
+
+
+def _measure_loss(network: Any, scheduler: DDPMScheduler, batch: dict[str, Tensor]) -> Tensor:
+    noised = scheduler.add_noise(batch["pixel_values"], batch["noise"], batch["timestep"])
+    return F.mse_loss(network(noised, batch["timestep"]).sample.float(), batch["noise"])
+
+
+def _write_average(
+    average: EMAModel, unet: UNet2DModel, scheduler: DDPMScheduler, folder: Path, accelerator: Accelerator
+) -> None:
+    if accelerator.is_main_process:
+        averaged = copy.deepcopy(unet).eval()
+        average.copy_to(averaged.parameters())
+        save_backbone(averaged, scheduler, folder)
+    accelerator.wait_for_everyone()
+
+
+def save_backbone(unet: UNet2DModel, scheduler: DDPMScheduler, folder: Path) -> None:
+    """Write a diffusers folder, weights in half precision, whole or not at all; one that is there is replaced."""
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    copy.deepcopy(unet).half().save_pretrained(partial / "unet")
+    scheduler.save_pretrained(partial / "scheduler")
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)

@@ -1,0 +1,73 @@
+"""scripts/pretrain_backbone.py: from photos to a backbone that FEDD reads."""
+
+import json
+import runpy
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from fedd_hf import FEDDForSegmentation
+from fedd_hf.data import loading
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def main():
+    return runpy.run_path(str(SCRIPTS / "pretrain_backbone.py"))["main"]
+
+
+@pytest.fixture
+def few_painted(monkeypatch):
+    monkeypatch.setattr(loading, "PAINTED_PER_TONE", {"train": 2, "validation": 1, "test": 1})
+
+
+@pytest.fixture
+def arguments(tmp_path):
+    options = {"--datasets": "painted", "--probe": "painted", "--output-dir": tmp_path / "run", "--look-every": 3}
+    options |= {"--image-sizes": 16, "--exposures": 24, "--batch-sizes": 4, "--probe-blocks": 4}
+    return [str(part) for option in options.items() for part in option] + ["--block-out-channels", "8", "16", "16"]
+
+
+def test_photos_become_a_backbone_with_its_card_curve_and_samples(main, few_painted, arguments, tmp_path):
+    main(arguments)
+
+    run = tmp_path / "run"
+    report = json.loads((run / "pretraining.json").read_text())
+    assert len(report["losses"]) == 6
+    assert [look["exposures"] for look in report["looks"]] == [12, 24]
+    assert all(0 <= look["lesion_iou"] <= 1 for look in report["looks"])
+    assert report["photos"] == {"painted": 6}
+    assert Image.open(run / "samples" / "00000024.png").size == (64, 64)
+    card = (run / "backbone" / "README.md").read_text()
+    assert "not a medical device" in card
+    assert "| painted | 6 |" in card
+    assert not (run / "checkpoints").exists()
+    model = FEDDForSegmentation.from_backbone(str(run / "backbone"), blocks=[4], timesteps=[50], image_size=16)
+    assert model.config.num_blocks == 9
+
+
+def test_training_goes_on_from_another_backbone(main, few_painted, arguments, tiny_backbone, tmp_path):
+    main([*arguments, "--backbone", str(tiny_backbone)])
+
+    card = (tmp_path / "run" / "backbone" / "README.md").read_text()
+    assert f"Training went on from the backbone `{tiny_backbone}`" in card
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--datasets", "nowhere"], "`dataset` must be one of"),
+        (["--datasets", "isic"], "needs the folder where it lies"),
+        (["--backbone", "./nowhere"], "The backbone folder './nowhere' does not exist"),
+        (["--exposures", "2"], "is less than one batch of 4"),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_line(main, few_painted, arguments, change, message):
+    with pytest.raises(SystemExit, match="^pretrain_backbone: ") as told:
+        main([*arguments, *change])
+
+    assert message in str(told.value)

@@ -7,7 +7,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 
@@ -50,7 +49,8 @@ class FeatureProbe:
         model = FEDDForSegmentation.from_backbone(str(backbone), **self.reading.given()).to(accelerator.device)
         processor = FEDDImageProcessor(size=model.config.image_size)
         with TemporaryDirectory() as folder:
-            store = FeatureStore(_share(Path(folder), accelerator), model, processor)
+            (shared,) = broadcast_object_list([folder])  # that of the first process
+            store = FeatureStore(Path(shared), model, processor)
             files = store.extract(self.labelled, accelerator)
             features = StoredFeatures(files, self.labelled, processor)
             train_pixel_classifiers(model, features, self.training, accelerator)
@@ -59,9 +59,3 @@ class FeatureProbe:
         metric, sample = segmentation_metrics(predictions)["lesion_iou"], sample_of(photos_of(predictions))
         low, high = interval(metric, sample)
         return {"lesion_iou": value_of(metric, sample), "low": low, "high": high}
-
-
-def _share(folder: Path, accelerator: Accelerator) -> Path:
-    """Return the folder of the first process to all."""
-    (shared,) = broadcast_object_list([folder])
-    return Path(shared)

@@ -44,6 +44,7 @@ class SourceArguments:
 
     Args:
         datasets (`list[str]`): `NAME=FOLDER` of each dataset, or `painted`.
+        repeats (`list[int]`, *optional*): How often an epoch sees the photos of each dataset; once by default.
         backbone (`str`, *optional*): Backbone to go on from: its moving average becomes the start.
         block_out_channels (`list[int]`): Channels of each level of a new network.
         probe (`str`, *optional*): `NAME=FOLDER` of a dataset with masks, whose split `validation` is held out.
@@ -53,6 +54,7 @@ class SourceArguments:
     """
 
     datasets: list[str] = field(metadata={"help": "NAME=FOLDER of each dataset, or painted"})
+    repeats: list[int] | None = field(default=None, metadata={"help": "how often an epoch sees each dataset"})
     backbone: str | None = field(default=None, metadata={"help": "backbone to go on from"})
     block_out_channels: list[int] = field(
         default_factory=lambda: [16, 32, 64, 96, 128], metadata={"help": "channels of each level of a new network"}
@@ -62,10 +64,16 @@ class SourceArguments:
     probe_timestep: int = field(default=50, metadata={"help": "noise level at which it reads them"})
     license: str = field(default="cc-by-4.0", metadata={"help": "licence of the weights"})
 
+    def __post_init__(self) -> None:
+        if self.repeats is not None and (len(self.repeats) != len(self.datasets) or min(self.repeats) < 1):
+            raise ValueError(
+                f"`repeats` must have a number of at least 1 for each of {self.datasets}, got {self.repeats}."
+            )
+
 
 def pretrain(sources: SourceArguments, training: PretrainingArguments, run: RunArguments) -> None:
     accelerator = start_accelerator(run)
-    photos, counts = load_photos(sources.datasets)
+    photos, counts = load_photos(sources)
     unet, scheduler = open_backbone(sources, training)
     identity = {"sources": asdict(sources), "training": asdict(training), "photos": counts}
     state = RunState(run, accelerator, identity)
@@ -82,11 +90,14 @@ def pretrain(sources: SourceArguments, training: PretrainingArguments, run: RunA
     state.finish()
 
 
-def load_photos(datasets: list[str]) -> tuple[Dataset, dict[str, int]]:
-    """Return the training photos of all datasets, and how many each has."""
-    parts = {named: need_split(load_splits(parse_dataset(named), "pretraining"), "train") for named in datasets}
-    counts = {named.partition("=")[0]: len(rows) for named, rows in parts.items()}
-    return concatenate_datasets([rows.select_columns(["image"]) for rows in parts.values()]), counts
+def load_photos(sources: SourceArguments) -> tuple[Dataset, list[dict[str, Any]]]:
+    """Return the training photos of all datasets, and how many each has and how often an epoch sees them."""
+    parts, counts = [], []
+    for named, times in zip(sources.datasets, sources.repeats or [1] * len(sources.datasets), strict=True):
+        rows = need_split(load_splits(parse_dataset(named), "pretraining"), "train").select_columns(["image"])
+        counts.append({"dataset": named.partition("=")[0], "photos": len(rows), "times": times})
+        parts.append(rows.repeat(times))
+    return concatenate_datasets(parts), counts
 
 
 def parse_dataset(named: str) -> DataArguments:

@@ -40,11 +40,11 @@ def test_photos_become_a_backbone_with_its_card_curve_and_samples(main, few_pain
     assert len(report["losses"]) == 6
     assert [look["exposures"] for look in report["looks"]] == [12, 24]
     assert all(0 <= look["lesion_iou"] <= 1 for look in report["looks"])
-    assert report["photos"] == {"painted": 6}
+    assert report["photos"] == [{"dataset": "painted", "photos": 6, "times": 1}]
     assert Image.open(run / "samples" / "00000024.png").size == (64, 64)
     card = (run / "backbone" / "README.md").read_text()
     assert "not a medical device" in card
-    assert "| painted | 6 |" in card
+    assert "| painted | 6 | 1 |" in card
     assert not (run / "checkpoints").exists()
     model = FEDDForSegmentation.from_backbone(str(run / "backbone"), blocks=[4], timesteps=[50], image_size=16)
     assert model.config.num_blocks == 9
@@ -57,6 +57,13 @@ def test_training_goes_on_from_another_backbone(main, few_painted, arguments, ti
     assert f"Training went on from the backbone `{tiny_backbone}`" in card
 
 
+def test_a_small_dataset_can_be_seen_more_often(main, few_painted, arguments, tmp_path):
+    main([*arguments, "--repeats", "3"])
+
+    report = json.loads((tmp_path / "run" / "pretraining.json").read_text())
+    assert report["photos"] == [{"dataset": "painted", "photos": 6, "times": 3}]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -64,6 +71,7 @@ def test_training_goes_on_from_another_backbone(main, few_painted, arguments, ti
         (["--datasets", "isic"], "needs the folder where it lies"),
         (["--backbone", "./nowhere"], "The backbone folder './nowhere' does not exist"),
         (["--exposures", "2"], "is less than one batch of 4"),
+        (["--repeats", "2", "1"], "`repeats` must have a number of at least 1 for each of"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line(main, few_painted, arguments, change, message):

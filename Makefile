@@ -14,7 +14,7 @@ $(VENV)/.package: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.package
-	$(INSTALL) --editable ".[dev]"
+	$(INSTALL) --editable ".[baselines,dev]"
 	touch $@
 
 install: $(VENV)/.dev

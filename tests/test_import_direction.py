@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "pipelines": MODEL_FAMILY,
     "data": {"skin_tone", "pixel_class", "image_processing_fedd"},  # one safe way to read a photo
     "training": MODEL_FAMILY | {"data"},
-    "baselines": {"training", "data", "skin_tone"},
+    "baselines": MODEL_FAMILY | {"checkpoints", "training", "data"},
     "inference": MODEL_FAMILY | {"data", "skin_tone"},
     "evaluation": {"skin_tone"},
     "experiments": MODEL_FAMILY | {"training", "inference", "evaluation", "data", "baselines", "skin_tone"},

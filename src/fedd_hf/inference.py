@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -26,10 +26,24 @@ from fedd_hf.data.contrast import lesion_contrast
 from fedd_hf.data.masks import encode_png
 from fedd_hf.data.schema import tone_labels
 from fedd_hf.image_processing_fedd import FEDDImageProcessor
-from fedd_hf.modeling_fedd import FEDDForImageClassification, FEDDForSegmentation, default_batch_size
+from fedd_hf.modeling_fedd import default_batch_size
 
 NUM_BINS = 15
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{,99}")
+
+
+class PhotoModel(Protocol):
+    """What predictions ask of a model, be it one of FEDD or a rival."""
+
+    config: Any
+    __call__: Callable[..., Any]
+
+    @property
+    def device(self) -> torch.device:
+        """Where photos are brought."""
+
+    def eval(self) -> Any:
+        """Switch dropout and batch statistics off, and return the model."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +66,7 @@ class SegmentedPhoto:
 
 
 def segment_photos(
-    model: FEDDForSegmentation,
+    model: PhotoModel,
     processor: FEDDImageProcessor,
     photos: Iterable[Image.Image],
     batch_size: int | None = None,
@@ -61,7 +75,7 @@ def segment_photos(
 
     Args:
         model ([`FEDDForSegmentation`]):
-            The model.
+            The model, or a rival that takes and returns the same.
         processor ([`FEDDImageProcessor`]):
             Its image processor.
         photos (`Iterable[PIL.Image.Image]`):
@@ -73,7 +87,7 @@ def segment_photos(
 
 
 def score_photos(
-    model: FEDDForImageClassification,
+    model: PhotoModel,
     processor: FEDDImageProcessor,
     photos: Iterable[Image.Image],
     batch_size: int | None = None,
@@ -83,7 +97,7 @@ def score_photos(
 
 
 def stream_segmentations(
-    model: FEDDForSegmentation,
+    model: PhotoModel,
     processor: FEDDImageProcessor,
     photos: Iterable[Image.Image],
     batch_size: int | None = None,
@@ -107,7 +121,7 @@ def stream_segmentations(
 
 
 def stream_scores(
-    model: FEDDForImageClassification,
+    model: PhotoModel,
     processor: FEDDImageProcessor,
     photos: Iterable[Image.Image],
     batch_size: int | None = None,
@@ -118,7 +132,7 @@ def stream_scores(
 
 
 def predict_segmentation(
-    model: FEDDForSegmentation,
+    model: PhotoModel,
     processor: FEDDImageProcessor,
     dataset: Dataset,
     output_dir: Path | None = None,
@@ -128,7 +142,7 @@ def predict_segmentation(
 
     Args:
         model ([`FEDDForSegmentation`]):
-            The model.
+            The model, or a rival that takes and returns the same.
         processor ([`FEDDImageProcessor`]):
             Its image processor.
         dataset (`datasets.Dataset`):
@@ -162,7 +176,7 @@ def predict_segmentation(
 
 
 def predict_classification(
-    model: FEDDForImageClassification,
+    model: PhotoModel,
     processor: FEDDImageProcessor,
     dataset: Dataset,
     output_dir: Path | None = None,
@@ -233,7 +247,7 @@ def count_confidences(
 
 
 def _stream_outputs(
-    model: Any,
+    model: PhotoModel,
     processor: FEDDImageProcessor,
     photos: Iterable[Image.Image],
     batch_size: int | None,

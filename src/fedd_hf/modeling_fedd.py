@@ -58,7 +58,18 @@ class FEDDSegmenterOutput(SemanticSegmenterOutput):
     uncertainty: Tensor | None = None
 
 
-class FEDDPreTrainedModel(PreTrainedModel):
+class SelfDrawnModel(PreTrainedModel):
+    """A model whose modules draw their own weights."""
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Let every module draw its own weights; transformers keeps the loaded ones as they are."""
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):  # their own reset would overwrite loaded statistics
+            super()._init_weights(module)
+        elif callable(reset := getattr(module, "reset_parameters", None)):
+            reset()
+
+
+class FEDDPreTrainedModel(SelfDrawnModel):
     """What both models share: a frozen backbone, and how it is stored and found again."""
 
     config_class = FEDDConfig
@@ -74,13 +85,6 @@ class FEDDPreTrainedModel(PreTrainedModel):
         """Finish the construction."""
         super().post_init()
         self._choose_what_to_save()
-
-    def _init_weights(self, module: nn.Module) -> None:
-        """Let every module draw its own weights; transformers keeps the loaded ones as they are."""
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):  # their own reset would overwrite loaded statistics
-            super()._init_weights(module)
-        elif callable(reset := getattr(module, "reset_parameters", None)):
-            reset()
 
     @classmethod
     def from_backbone(cls, backbone: str = "embedded", revision: str | None = None, **kwargs: Any) -> Self:
@@ -352,11 +356,7 @@ class FEDDForImageClassification(FEDDPreTrainedModel):
         super().__init__(config)
         _check_classification(config)
         self.backbone = FEDDBackbone(config)
-        sizes = (config.pooled_size, *config.classifier_hidden_sizes)
-        layers: list[nn.Module] = []
-        for size, next_size, rate in zip(sizes, sizes[1:], config.classifier_dropout, strict=False):
-            layers += [nn.Linear(size, next_size), nn.BatchNorm1d(next_size), nn.ReLU(), nn.Dropout(rate)]
-        self.classifier = nn.Sequential(*layers, nn.Linear(sizes[-1], 1))
+        self.classifier = make_classifier(config)
         self.post_init()
 
     @classmethod
@@ -396,6 +396,18 @@ class FEDDForImageClassification(FEDDPreTrainedModel):
 def default_batch_size(image_size: int) -> int:
     """Return how many photos go through the backbone at once: 131,072 pixels, 2 photos of 256 x 256."""
     return max(1, _PIXELS_PER_BATCH // image_size**2)
+
+
+def make_classifier(config: Any) -> nn.Sequential:
+    """Make the network from `config.pooled_size` pooled features to one logit.
+
+    Source: FEDD (MICCAI 2023), supplement, section 3; hectorcarrion/FEDD, notebook of the classifiers.
+    """
+    sizes = (config.pooled_size, *config.classifier_hidden_sizes)
+    layers: list[nn.Module] = []
+    for size, next_size, rate in zip(sizes, sizes[1:], config.classifier_dropout, strict=False):
+        layers += [nn.Linear(size, next_size), nn.BatchNorm1d(next_size), nn.ReLU(), nn.Dropout(rate)]
+    return nn.Sequential(*layers, nn.Linear(sizes[-1], 1))
 
 
 def pool_features(feature_map: Tensor, pooled_size: int = 512) -> Tensor:

@@ -6,7 +6,7 @@ import hashlib
 import math
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -73,6 +73,38 @@ def select_label_fraction(dataset: Dataset, label_fraction: float, seed: int = 0
     sizes = Counter(strata.values())
     numbers = {tone: math.ceil(round(label_fraction * size, 6)) for tone, size in sizes.items()}
     return keep_photos(dataset, draw_nested(strata, numbers, seed))
+
+
+def select_photos(dataset: Dataset, number: int, strata: Sequence[Any], seed: int = 0) -> Dataset:
+    """Keep a number of photos, of each stratum its share.
+
+    For one seed, a smaller number is part of a larger one.
+
+    Args:
+        dataset (`datasets.Dataset`):
+            Rows of [`~fedd_hf.data.schema.FEATURES`].
+        number (`int`):
+            How many photos to keep, from 1 to all.
+        strata (`list`):
+            Stratum of each row, such as its skin tone.
+        seed (`int`, *optional*, defaults to 0):
+            Seed of the choice.
+
+    Raises:
+        ValueError: If there are fewer photos.
+    """
+    if not 1 <= number <= len(dataset):
+        raise ValueError(f"`number` must lie in [1, {len(dataset)}], the number of photos there are, got {number}.")
+    members: dict[Any, list[str]] = {}
+    for name, stratum in zip(dataset["image_id"], strata, strict=True):
+        members.setdefault(stratum, []).append(name)
+    places = {
+        name: (place + 0.5) / len(names)
+        for names in members.values()
+        for place, name in enumerate(rank_photos(names, seed))
+    }
+    spread = sorted(rank_photos(places, seed), key=lambda name: places[name])
+    return keep_photos(dataset, set(spread[:number]))
 
 
 def select_skin_tones(dataset: Dataset, skin_tones: Iterable[str | SkinTone]) -> Dataset:

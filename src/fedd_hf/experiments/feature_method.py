@@ -12,11 +12,10 @@ import pandas as pd
 import torch
 from accelerate import Accelerator
 from datasets import Dataset
-from PIL import Image
 from torch import Tensor, nn
 
 from fedd_hf.image_processing_fedd import FEDDImageProcessor
-from fedd_hf.inference import predict_classification, predict_segmentation, stream_segmentations
+from fedd_hf.inference import predict_classification
 from fedd_hf.modeling_fedd import FEDDForImageClassification, FEDDForSegmentation
 from fedd_hf.training.arguments import ClassificationArguments, ReadingArguments, SegmentationArguments
 from fedd_hf.training.feature_store import FeatureStore, read_maps, read_pooled
@@ -25,7 +24,8 @@ from fedd_hf.training.pixel_heads import train_pixel_classifiers
 from fedd_hf.training.pixels import StoredFeatures
 
 from .block_timestep import open_backbone
-from .trial import Trial
+from .segment_trial import segment_trial
+from .trial import MALIGNANCY, SEGMENTATION, Trial
 
 CONFIG_FIELDS = ("backbone_sha256", "blocks", "timesteps", "image_size", "noise_seed")
 
@@ -54,6 +54,8 @@ class FeatureMethod:
         accelerator (`accelerate.Accelerator`):
             Where, and as which of how many processes.
     """
+
+    tasks: tuple[str, ...] = (SEGMENTATION, MALIGNANCY)
 
     def __init__(
         self,
@@ -117,10 +119,7 @@ class FeatureMethod:
         """Train, segment `trial.photos`, and write the map of each example."""
         model, processor = self.train_segmenter(trial)
         model.add_module("backbone", _StoredBackbone(self._extract(self._map_store, trial.photos)))
-        segmented = stream_segmentations(model, processor, (row["image"] for row in trial.examples))
-        for name, example in zip(trial.examples["image_id"], segmented, strict=True):
-            Image.fromarray(example.segmentation_map).save(maps_dir / f"{name}.png")
-        return predict_segmentation(model, processor, trial.photos)
+        return segment_trial(model, processor, trial, maps_dir)
 
     def classify(self, trial: Trial) -> pd.DataFrame:
         """Train and score `trial.photos`."""

@@ -117,6 +117,9 @@ def _check(task: str, methods: Sequence[Method], photos: PhotoSets, arguments: L
     names = [method.name for method in methods]
     if not names or len(set(names)) < len(names):
         raise ValueError(f"`methods` must be at least one, with different names, got {names}.")
+    unable = [method.name for method in methods if task not in method.tasks]
+    if unable:
+        raise ValueError(f"{unable} cannot be compared in {task!r}. Leave them out.")
     missing = [label_fraction for label_fraction in arguments.label_fractions if label_fraction not in photos.train]
     if missing:
         raise ValueError(f"There are no training photos of the label fractions {missing}, only {list(photos.train)}.")

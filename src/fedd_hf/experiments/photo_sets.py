@@ -13,7 +13,8 @@ from fedd_hf.configuration_fedd import SEGMENTATION_LABELS
 from fedd_hf.data.ddi.release import released_splits
 from fedd_hf.data.loading import DataArguments, load_splits, need_split
 from fedd_hf.data.schema import tone_labels
-from fedd_hf.data.splits import keep_photos, select_label_fraction
+from fedd_hf.data.splits import keep_photos, select_label_fraction, select_photos, select_skin_tones
+from fedd_hf.skin_tone import SkinTone
 
 from .block_timestep import LABELLED_PHOTOS, draw_labelled
 
@@ -86,6 +87,47 @@ def load_photo_sets(data: DataArguments, task: str, label_fractions: Sequence[fl
         tests = {TEST: _small_test(splits[TEST]), LARGE_TEST: splits[TEST]}
     need_split(splits, TEST)
     return PhotoSets(train=train, validation=need_split(splits, VALIDATION), tests=tests)
+
+
+def load_numbered_sets(
+    data: DataArguments, task: str, numbers_labelled: Sequence[int], max_scored: int | None = None
+) -> PhotoSets:
+    """Load the photos of an experiment with given numbers of labelled photos, on the splits that the dataset records.
+
+    Labelled photos are spread over skin tones, and for malignancy over benign and malignant ones. A dataset of which
+    some photos have a skin tone is seen by a malignancy classifier on those alone: where the tone was not written
+    down, other things differ too (of PAD-UFES-20, every photo without one is benign).
+
+    Args:
+        data ([`DataArguments`]):
+            Which photos.
+        task (`str`):
+            `"segmentation"` or `"malignancy"`.
+        numbers_labelled (`list[int]`):
+            Numbers of training photos that are labelled; their shares are the label fractions.
+        max_scored (`int`, *optional*):
+            Photos of validation, and of the test, at most.
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+        ValueError: If there are not as many photos, a split is missing, or the data are damaged.
+    """
+    splits = load_splits(replace(data, label_fraction=None), TASK_OF_LOADER[task])
+    chosen = {name: need_split(splits, name) for name in ("train", VALIDATION, TEST)}
+    if task == "malignancy" and any(tone is not None for tone in tone_labels(chosen["train"])):
+        chosen = {name: select_skin_tones(rows, list(SkinTone)) for name, rows in chosen.items()}
+    train = chosen["train"]
+    labelled = {number / len(train): _spread(train, number, task) for number in sorted(numbers_labelled)}
+    validation, test = (
+        rows if max_scored is None else _spread(rows, min(max_scored, len(rows)), task)
+        for rows in (chosen[VALIDATION], chosen[TEST])
+    )
+    return PhotoSets(train=labelled, validation=validation, tests={TEST: test})
+
+
+def _spread(photos: Dataset, number: int, task: str) -> Dataset:
+    malignant = photos["malignant"][:] if task == "malignancy" else [None] * len(photos)
+    return select_photos(photos, number, list(zip(tone_labels(photos), malignant, strict=True)))
 
 
 def choose_examples(photos: Dataset, per_tone: int = 1) -> Dataset:

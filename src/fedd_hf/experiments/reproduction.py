@@ -28,7 +28,7 @@ from .claims import judge_claims
 from .clustering import ClusteringArguments, cluster_blocks
 from .label_efficiency import LabelEfficiencyArguments, run_label_efficiency
 from .marker_probe import probe_markers
-from .methods import FEDD, METHODS, MethodSettings, make_fedd, make_method
+from .methods import FEDD, RANDOM_UNET, MethodSettings, make_fedd, make_method
 from .photo_counts import describe_counts
 from .photo_sets import LARGE_TEST, TEST, VALIDATION, choose_examples, load_photo_sets
 from .published import compare_with_published
@@ -88,7 +88,7 @@ class ReproductionArguments:
     painted: bool = field(default=False, metadata={"help": "paint a double of DDI instead, which shows no patient"})
     backbone: str = field(default="embedded", metadata={"help": "embedded, a folder or a repository id"})
     image_size: int | None = field(default=None, metadata={"help": "side of the square, in pixels"})
-    methods: list[str] = field(default_factory=lambda: list(METHODS), metadata={"help": "FEDD, and its rivals"})
+    methods: list[str] = field(default_factory=lambda: [FEDD, RANDOM_UNET], metadata={"help": "FEDD, and its rivals"})
     label_fractions: list[float] = field(
         default_factory=lambda: list(LABEL_FRACTIONS), metadata={"help": "shares of DDI that are labelled"}
     )
@@ -214,7 +214,8 @@ class Paper:
 
     def compare_methods(self, task: str) -> dict[str, Any]:
         """Train all methods with few labels and with more: Figures 4, 5 and 7."""
-        rivals = [make_method(name, self.settings) for name in self.arguments.methods if name != FEDD]
+        named = [make_method(name, self.settings) for name in self.arguments.methods if name != FEDD]
+        rivals = [method for method in named if task in method.tasks]
         arguments = LabelEfficiencyArguments(
             label_fractions=self.arguments.label_fractions,
             num_seeds=self.cost["num_seeds"],

@@ -43,6 +43,8 @@ class Method(Protocol):
     """A method that experiments can compare. It sees photos and returns tables; how it works is its own affair."""
 
     name: str
+    tasks: tuple[str, ...]
+    """What it can be asked to do."""
 
     def describe(self, task: str, label_fraction: float) -> dict[str, Any]:
         """Return, as JSON, all that predictions depend on besides the trial: backbone, blocks, arguments."""

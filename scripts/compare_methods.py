@@ -1,0 +1,125 @@
+"""Compare FEDD with its floors and rivals on one dataset, with few labelled photos and with more.
+
+Usage:
+    python scripts/compare_methods.py --dataset pad-ufes-20 --root pad --output-dir runs/pad
+    python scripts/compare_methods.py --dataset pad-ufes-20 --root pad --task malignancy --output-dir runs/pad-malignancy
+    python scripts/compare_methods.py --dataset rows --root composite --methods FEDD EfficientNetB0 --output-dir runs/five
+
+Type the same command again to go on with a run that was killed. Leaves `report.json`, `report.md` and a figure.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from datasets import disable_progress_bars
+from transformers import HfArgumentParser
+from transformers.utils import logging
+
+from fedd_hf.baselines.arguments import CLASSIFIER_RECIPE, UNET_RECIPE
+from fedd_hf.data.loading import DataArguments
+from fedd_hf.experiments.label_efficiency import LabelEfficiencyArguments, run_label_efficiency
+from fedd_hf.experiments.methods import FEDD, METHODS, MethodSettings, make_method
+from fedd_hf.experiments.photo_sets import TEST, load_numbered_sets
+from fedd_hf.figures.label_efficiency import draw_label_efficiency
+from fedd_hf.figures.style import save_figure
+from fedd_hf.hub.method_table import describe_methods
+from fedd_hf.modeling_fedd import FEDDForImageClassification
+from fedd_hf.training.arguments import ReadingArguments, SegmentationArguments
+from fedd_hf.training.run import open_accelerator
+
+METRICS = {"segmentation": ("lesion_iou", "lesion_dice"), "malignancy": ("auroc", "balanced_accuracy")}
+TONES = ("all", "I-II", "III-IV")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonArguments:
+    """What is compared, and at what cost.
+
+    Args:
+        output_dir (`str`): Folder for everything; give it again to go on.
+        task (`str`): `segmentation` or `malignancy`.
+        methods (`list[str]`): The first is compared with the others.
+        labelled (`list[int]`): Numbers of labelled photos.
+        num_seeds (`int`): Trainings of each method at each number.
+        max_scored (`int`, *optional*): Photos of validation, and of the test, at most.
+        weights (`str`): Of baselines: `imagenet`, or `random`, which is no comparison.
+        num_steps (`int`): Training steps of pixel classifiers.
+        unet_learning_rate (`float`): Of U-Nets; that of the authors by default.
+        unet_batch_size (`int`): Photos of a step of U-Nets; that of the authors by default.
+        unet_epochs (`int`): Epochs of U-Nets at most; that of the authors by default.
+        unet_patience (`int`): Epochs without a better score after which U-Nets stop.
+    """
+
+    output_dir: str = field(metadata={"help": "folder for everything; give it again to go on"})
+    task: str = field(default="segmentation", metadata={"help": "segmentation or malignancy"})
+    methods: list[str] = field(default_factory=lambda: [FEDD], metadata={"help": f"of {', '.join(METHODS)}"})
+    labelled: list[int] = field(default_factory=lambda: [30, 60, 90, 120], metadata={"help": "labelled photos"})
+    num_seeds: int = field(default=5, metadata={"help": "trainings of each method at each number"})
+    max_scored: int | None = field(default=None, metadata={"help": "photos of validation, and of the test, at most"})
+    weights: str = field(default="imagenet", metadata={"help": "of baselines: imagenet, or random"})
+    num_steps: int = field(default=SegmentationArguments.num_steps, metadata={"help": "steps of pixel classifiers"})
+    unet_learning_rate: float = UNET_RECIPE.learning_rate
+    unet_batch_size: int = UNET_RECIPE.batch_size
+    unet_epochs: int = UNET_RECIPE.max_epochs
+    unet_patience: int = UNET_RECIPE.patience
+
+
+def open_settings(comparison: ComparisonArguments, reading: ReadingArguments, fractions: list[float]) -> MethodSettings:
+    """Say how methods are trained; malignancy is read where the backbone's own defaults say."""
+    classifier = FEDDForImageClassification.from_backbone(reading.backbone).config
+    unet = replace(
+        UNET_RECIPE,
+        learning_rate=comparison.unet_learning_rate,
+        batch_size=comparison.unet_batch_size,
+        max_epochs=comparison.unet_epochs,
+        patience=comparison.unet_patience,
+    )
+    return MethodSettings(
+        folder=Path(comparison.output_dir),
+        accelerator=open_accelerator(),
+        reading=reading,
+        malignancy_readings={fraction: (classifier.blocks[0], classifier.timesteps[0]) for fraction in fractions},
+        segmentation=SegmentationArguments(num_steps=comparison.num_steps),
+        weights=comparison.weights,
+        unet=unet,
+        classifier=CLASSIFIER_RECIPE,
+    )
+
+
+def compare(comparison: ComparisonArguments, data: DataArguments, reading: ReadingArguments) -> None:
+    folder = Path(comparison.output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    photos = load_numbered_sets(data, comparison.task, comparison.labelled, comparison.max_scored)
+    settings = open_settings(comparison, reading, list(photos.train))
+    methods = [make_method(name, settings) for name in comparison.methods]
+    arguments = LabelEfficiencyArguments(label_fractions=list(photos.train), num_seeds=comparison.num_seeds)
+    report = run_label_efficiency(comparison.task, methods, photos, arguments, folder, settings.accelerator)
+    if settings.accelerator.is_main_process:
+        show(report, METRICS[comparison.task], folder)
+
+
+def show(report: dict[str, Any], metrics: Sequence[str], folder: Path) -> None:
+    """Draw curves with intervals, and write the table beside them."""
+    tones = [tone for tone in TONES if any(row["skin_tone"] == tone for row in report["curves"])]
+    save_figure(draw_label_efficiency(report["curves"], TEST, metrics, tones), folder / "curves")
+    (folder / "report.md").write_text(describe_methods(report, TEST, metrics, tones))
+    print(f"Open {folder / 'curves.png'} and {folder / 'report.md'}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = HfArgumentParser([ComparisonArguments, DataArguments, ReadingArguments], description=__doc__)
+    disable_progress_bars()
+    logging.set_verbosity_error()  # new heads are reported as missing
+    try:
+        compare(*parser.parse_args_into_dataclasses(arguments))
+    except (ImportError, OSError, ValueError) as error:
+        sys.exit(f"compare_methods: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,203 @@
+"""The baselines as methods of an experiment."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+from accelerate import Accelerator
+from torch import Tensor, nn
+from transformers import set_seed
+from transformers.modeling_outputs import ImageClassifierOutput
+
+from fedd_hf.baselines.arguments import FittingArguments
+from fedd_hf.baselines.encoders import RANDOM
+from fedd_hf.baselines.frozen_models import (
+    FrozenNetworkForImageClassification,
+    FrozenNetworkForSegmentation,
+    HeldFeatures,
+    train_frozen_classifier,
+)
+from fedd_hf.baselines.frozen_networks import WITHOUT_WEIGHTS
+from fedd_hf.baselines.unet import UNetForSegmentation, train_unet
+from fedd_hf.image_processing_fedd import FEDDImageProcessor
+from fedd_hf.inference import predict_classification
+from fedd_hf.training.arguments import SegmentationArguments
+from fedd_hf.training.pixel_heads import train_pixel_classifiers
+
+from .segment_trial import segment_trial
+from .trial import MALIGNANCY, SEGMENTATION, Trial
+
+NOT_A_COMPARISON = "random weights: not a comparison"
+SURELY_BENIGN = 20.0  # logit
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaselineSettings:
+    """What baselines have in common.
+
+    Args:
+        image_size (`int`):
+            Side in pixels of the square that they see.
+        weights (`str`):
+            `"imagenet"`, or `"random"`, which is no comparison and says so in the method's name.
+        unet ([`FittingArguments`]):
+            How U-Nets are trained; a trial brings the seed.
+        classifier ([`FittingArguments`]):
+            How classifiers on frozen networks are trained; a trial brings the seed.
+        pixel_head ([`SegmentationArguments`]):
+            How pixel classifiers on frozen networks are trained; a trial brings the seed.
+        accelerator (`accelerate.Accelerator`):
+            Where.
+    """
+
+    image_size: int
+    weights: str
+    unet: FittingArguments
+    classifier: FittingArguments
+    pixel_head: SegmentationArguments
+    accelerator: Accelerator
+
+    @property
+    def processor(self) -> FEDDImageProcessor:
+        """What brings photos to baselines."""
+        return FEDDImageProcessor(size=self.image_size)
+
+    def name(self, name: str) -> str:
+        """Return a method's name, which says so if it is no comparison."""
+        return f"{name} ({NOT_A_COMPARISON})" if self.weights == RANDOM else name
+
+
+class CNNMethod:
+    """A baseline of the paper: a U-Net on a CNN for masks, and a classifier on the frozen CNN for malignancy.
+
+    Args:
+        encoder (`str`):
+            Name in [`~fedd_hf.baselines.encoders.ENCODERS`].
+        settings ([`BaselineSettings`]):
+            What baselines have in common.
+
+    Source: hectorcarrion/FEDD, notebooks of the U-Nets and of the classifiers.
+    """
+
+    tasks: tuple[str, ...] = (SEGMENTATION, MALIGNANCY)
+
+    def __init__(self, encoder: str, settings: BaselineSettings) -> None:
+        self.encoder, self.settings, self.name = encoder, settings, settings.name(encoder)
+
+    def describe(self, task: str, label_fraction: float) -> dict[str, Any]:
+        """Return what predictions depend on besides the trial."""
+        training = asdict(self.settings.unet if task == SEGMENTATION else self.settings.classifier)
+        training.pop("seed")
+        return _describe(self.encoder, self.settings, training)
+
+    def segment(self, trial: Trial, maps_dir: Path) -> pd.DataFrame:
+        """Train the U-Net and segment `trial.photos`."""
+        settings = self.settings
+        set_seed(trial.seed)
+        model = UNetForSegmentation.from_encoder(self.encoder, settings.weights, image_size=settings.image_size)
+        arguments = replace(settings.unet, seed=trial.seed)
+        train_unet(model, settings.processor, trial.train, trial.validation, arguments)
+        return segment_trial(model, settings.processor, trial, maps_dir)
+
+    def classify(self, trial: Trial) -> pd.DataFrame:
+        """Train the classifier and score `trial.photos`."""
+        return classify_with_frozen(self.encoder, self.settings, trial)
+
+
+class FrozenMethod:
+    """The heads of FEDD on a frozen network other than a diffusion model.
+
+    Args:
+        name (`str`):
+            Name in reports.
+        network (`str`):
+            Name in [`~fedd_hf.baselines.frozen_networks.NETWORKS`].
+        tasks (`tuple[str, ...]`):
+            What it is compared in.
+        settings ([`BaselineSettings`]):
+            What baselines have in common.
+    """
+
+    def __init__(self, name: str, network: str, tasks: tuple[str, ...], settings: BaselineSettings) -> None:
+        self.name = name if network in WITHOUT_WEIGHTS else settings.name(name)
+        self.network, self.tasks, self.settings = network, tasks, settings
+
+    def describe(self, task: str, label_fraction: float) -> dict[str, Any]:
+        """Return what predictions depend on besides the trial."""
+        training = asdict(self.settings.pixel_head if task == SEGMENTATION else self.settings.classifier)
+        training.pop("seed")
+        return _describe(self.network, self.settings, training)
+
+    def segment(self, trial: Trial, maps_dir: Path) -> pd.DataFrame:
+        """Train the pixel classifiers and segment `trial.photos`."""
+        settings = self.settings
+        size = {"image_size": settings.image_size}
+        model = FrozenNetworkForSegmentation.from_network(self.network, settings.weights, **size)
+        model.to(settings.accelerator.device)
+        features = HeldFeatures(model, trial.train, settings.processor, settings.accelerator)
+        arguments = replace(settings.pixel_head, seed=trial.seed)
+        train_pixel_classifiers(model, features, arguments, settings.accelerator)
+        return segment_trial(model, settings.processor, trial, maps_dir)
+
+    def classify(self, trial: Trial) -> pd.DataFrame:
+        """Train the classifier and score `trial.photos`."""
+        return classify_with_frozen(self.network, self.settings, trial)
+
+
+class AlwaysBenign:
+    """What calls every photo benign; its accuracy is what a malignancy classifier has to beat.
+
+    Args:
+        settings ([`BaselineSettings`]):
+            What baselines have in common.
+    """
+
+    name = "always benign"
+    tasks: tuple[str, ...] = (MALIGNANCY,)
+
+    def __init__(self, settings: BaselineSettings) -> None:
+        self.settings = settings
+
+    def describe(self, task: str, label_fraction: float) -> dict[str, Any]:
+        """Return what predictions depend on: nothing."""
+        return {}
+
+    def segment(self, trial: Trial, maps_dir: Path) -> pd.DataFrame:
+        """Refuse: this is a method for malignancy alone."""
+        raise ValueError(f"{self.name!r} segments nothing.")
+
+    def classify(self, trial: Trial) -> pd.DataFrame:
+        """Score `trial.photos`."""
+        return predict_classification(_Benign(self.settings), self.settings.processor, trial.photos)
+
+
+def classify_with_frozen(network: str, settings: BaselineSettings, trial: Trial) -> pd.DataFrame:
+    """Train a classifier on a frozen network and score `trial.photos`."""
+    size = {"image_size": settings.image_size}
+    model = FrozenNetworkForImageClassification.from_network(network, settings.weights, **size)
+    model.to(settings.accelerator.device)
+    arguments = replace(settings.classifier, seed=trial.seed)
+    train_frozen_classifier(model, settings.processor, trial.train, trial.validation, arguments)
+    return predict_classification(model, settings.processor, trial.photos)
+
+
+def _describe(network: str, settings: BaselineSettings, training: dict[str, Any]) -> dict[str, Any]:
+    read = {"network": network, "weights": settings.weights, "image_size": settings.image_size}
+    return {"reading": read, "training": training}
+
+
+class _Benign(nn.Module):
+    """A model that needs no training."""
+
+    def __init__(self, settings: BaselineSettings) -> None:
+        super().__init__()
+        self.config, self.device = SimpleNamespace(image_size=settings.image_size), settings.accelerator.device
+
+    def forward(self, pixel_values: Tensor) -> ImageClassifierOutput:
+        return ImageClassifierOutput(
+            logits=pixel_values.new_tensor([[SURELY_BENIGN, 0.0]]).expand(len(pixel_values), -1)
+        )

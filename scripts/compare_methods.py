@@ -2,8 +2,8 @@
 
 Usage:
     python scripts/compare_methods.py --dataset pad-ufes-20 --root pad --output-dir runs/pad
-    python scripts/compare_methods.py --dataset pad-ufes-20 --root pad --task malignancy --output-dir runs/pad-malignancy
-    python scripts/compare_methods.py --dataset rows --root composite --methods FEDD EfficientNetB0 --output-dir runs/five
+    python scripts/compare_methods.py --dataset pad-ufes-20 --root pad --task malignancy --output-dir runs/malignancy
+    python scripts/compare_methods.py --dataset rows --root composite --methods FEDD VGG16 --output-dir runs/composite
 
 Type the same command again to go on with a run that was killed. Leaves `report.json`, `report.md` and a figure.
 """
@@ -20,7 +20,7 @@ from datasets import disable_progress_bars
 from transformers import HfArgumentParser
 from transformers.utils import logging
 
-from fedd_hf.baselines.arguments import CLASSIFIER_RECIPE, UNET_RECIPE
+from fedd_hf.baselines.arguments import UNET_RECIPE
 from fedd_hf.data.loading import DataArguments
 from fedd_hf.experiments.label_efficiency import LabelEfficiencyArguments, run_label_efficiency
 from fedd_hf.experiments.methods import FEDD, METHODS, MethodSettings, make_method
@@ -48,6 +48,7 @@ class ComparisonArguments:
         num_seeds (`int`): Trainings of each method at each number.
         max_scored (`int`, *optional*): Photos of validation, and of the test, at most.
         weights (`str`): Of baselines: `imagenet`, or `random`, which is no comparison.
+        ham10000 (`str`, *optional*): Folder of HAM10000, for DeepDerm.
         num_steps (`int`): Training steps of pixel classifiers.
         unet_learning_rate (`float`): Of U-Nets; that of the authors by default.
         unet_batch_size (`int`): Photos of a step of U-Nets; that of the authors by default.
@@ -62,6 +63,7 @@ class ComparisonArguments:
     num_seeds: int = field(default=5, metadata={"help": "trainings of each method at each number"})
     max_scored: int | None = field(default=None, metadata={"help": "photos of validation, and of the test, at most"})
     weights: str = field(default="imagenet", metadata={"help": "of baselines: imagenet, or random"})
+    ham10000: str | None = field(default=None, metadata={"help": "folder of HAM10000, for DeepDerm"})
     num_steps: int = field(default=SegmentationArguments.num_steps, metadata={"help": "steps of pixel classifiers"})
     unet_learning_rate: float = UNET_RECIPE.learning_rate
     unet_batch_size: int = UNET_RECIPE.batch_size
@@ -69,7 +71,9 @@ class ComparisonArguments:
     unet_patience: int = UNET_RECIPE.patience
 
 
-def open_settings(comparison: ComparisonArguments, reading: ReadingArguments, fractions: list[float]) -> MethodSettings:
+def open_settings(
+    comparison: ComparisonArguments, reading: ReadingArguments, fractions: list[float]
+) -> MethodSettings:
     """Say how methods are trained; malignancy is read where the backbone's own defaults say."""
     classifier = FEDDForImageClassification.from_backbone(reading.backbone).config
     unet = replace(
@@ -83,11 +87,11 @@ def open_settings(comparison: ComparisonArguments, reading: ReadingArguments, fr
         folder=Path(comparison.output_dir),
         accelerator=open_accelerator(),
         reading=reading,
-        malignancy_readings={fraction: (classifier.blocks[0], classifier.timesteps[0]) for fraction in fractions},
+        malignancy_readings=dict.fromkeys(fractions, (classifier.blocks[0], classifier.timesteps[0])),
         segmentation=SegmentationArguments(num_steps=comparison.num_steps),
         weights=comparison.weights,
         unet=unet,
-        classifier=CLASSIFIER_RECIPE,
+        ham10000=comparison.ham10000,
     )
 
 

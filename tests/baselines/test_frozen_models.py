@@ -7,11 +7,11 @@ from accelerate import Accelerator
 from fedd_hf import FEDDImageProcessor
 from fedd_hf.baselines.arguments import FittingArguments
 from fedd_hf.baselines.encoders import LITE0
+from fedd_hf.baselines.fitting import accuracy
 from fedd_hf.baselines.frozen_models import (
     FrozenNetworkForImageClassification,
     FrozenNetworkForSegmentation,
     HeldFeatures,
-    accuracy,
     halve_to_pooled_size,
     train_frozen_classifier,
 )

@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import pytest
 from accelerate import Accelerator
+from datasets import DatasetDict
 from PIL import Image
 
 from fedd_hf.baselines.arguments import FittingArguments
 from fedd_hf.data.synthetic import paint_dataset
-from fedd_hf.experiments import methods
+from fedd_hf.experiments import baseline_methods, methods
 from fedd_hf.experiments.label_efficiency import LabelEfficiencyArguments, run_label_efficiency
 from fedd_hf.experiments.methods import METHODS, PAPER_CNNS, MethodSettings, make_method
 from fedd_hf.experiments.photo_sets import PhotoSets
@@ -69,6 +70,27 @@ def test_baselines_whose_weights_are_on_the_hub_run_with_random_ones(settings, t
     assert method.name == f"{name} (random weights: not a comparison)"
     assert len(method.segment(trial, tmp_path)) == 5 * len(trial.photos)
     assert len(method.classify(trial)) == len(trial.photos)
+
+
+@pytest.mark.slow
+def test_deepderm_learns_ham10000_once_and_then_each_trial(settings, trial, monkeypatch):
+    larger = replace(settings, reading=replace(settings.reading, image_size=80), deepderm=QUICK, ham10000="ham")
+    rows = trial.photos.remove_columns("disease").add_column("disease", ["mel", "nv"] * 3)
+    loaded = []
+    monkeypatch.setattr(
+        baseline_methods, "load_splits", lambda *_: loaded.append(1) or DatasetDict(train=rows, validation=rows)
+    )
+    method = make_method("DeepDerm", larger)
+
+    scores = [method.classify(trial) for _ in range(2)]
+
+    assert len(loaded) == 1
+    assert scores[0]["y_score"].tolist() == scores[1]["y_score"].tolist()
+
+
+def test_deepderm_without_ham10000_says_what_it_needs(settings, trial):
+    with pytest.raises(ValueError, match="DeepDerm learns HAM10000 first: give `ham10000`, its folder"):
+        make_method("DeepDerm", settings).classify(trial)
 
 
 def test_what_a_baseline_depends_on_is_told(settings):

@@ -40,3 +40,5 @@ class FittingArguments:
 UNET_RECIPE = FittingArguments(batch_size=64, max_epochs=1000, patience=100, plateau_patience=50)
 # Source: hectorcarrion/FEDD, notebook of the classifiers.
 CLASSIFIER_RECIPE = FittingArguments(batch_size=30, max_epochs=500, patience=50, plateau_patience=25)
+# Source: hectorcarrion/FEDD, notebook of DeepDerm; the learning rate does not fall.
+DEEPDERM_RECIPE = FittingArguments(batch_size=30, max_epochs=500, patience=50, plateau_patience=500)

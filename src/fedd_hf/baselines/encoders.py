@@ -48,14 +48,22 @@ ENCODERS = {
 }
 
 
-def check_encoder(name: str, weights: str = RANDOM) -> None:
-    """Refuse an unknown network or unknown weights.
+def check_encoder(name: str) -> None:
+    """Refuse an unknown network.
 
     Raises:
         ValueError: If there is none of this name.
     """
     if name not in ENCODERS:
         raise ValueError(f"A network must be one of {list(ENCODERS)}, got {name!r}.")
+
+
+def check_weights(weights: str) -> None:
+    """Refuse unknown weights.
+
+    Raises:
+        ValueError: If they are neither those of ImageNet nor random ones.
+    """
     if weights not in WEIGHTS:
         raise ValueError(f"`weights` must be one of {list(WEIGHTS)}, got {weights!r}.")
 
@@ -69,7 +77,7 @@ def load_unet_encoder(encoder: nn.Module, name: str) -> None:
     if name == LITE0:
         _load_lite0(encoder.get_submodule("model"))
     else:
-        source = _fetch(name, lambda: smp.encoders.get_encoder(ENCODERS[name].smp_name, weights=IMAGENET))
+        source = fetch_network(name, lambda: smp.encoders.get_encoder(ENCODERS[name].smp_name, weights=IMAGENET))
         encoder.load_state_dict(source.state_dict())
 
 
@@ -78,7 +86,7 @@ def load_network(network: nn.Module, name: str) -> None:
     if name == LITE0:
         _load_lite0(network)
     else:
-        source = _fetch(name, lambda: timm.create_model(ENCODERS[name].timm_name, pretrained=True))
+        source = fetch_network(name, lambda: timm.create_model(ENCODERS[name].timm_name, pretrained=True))
         network.load_state_dict(_only(source.state_dict(), network))
 
 
@@ -90,7 +98,12 @@ def _only(state: dict[str, Any], network: nn.Module) -> dict[str, Any]:
     return {name: state[name] for name in network.state_dict()}
 
 
-def _fetch(name: str, open_network: Callable[[], nn.Module]) -> nn.Module:
+def fetch_network(name: str, open_network: Callable[[], nn.Module]) -> nn.Module:
+    """Open a network whose weights are on the Hub.
+
+    Raises:
+        OSError: If it cannot be reached.
+    """
     try:
         return open_network()
     except OSError as error:

@@ -59,6 +59,11 @@ def fit(
     return [{"loss": entry["eval_loss"], "score": entry[f"eval_{SCORE}"]} for entry in scored]
 
 
+def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the share of photos whose class is right."""
+    return (logits.argmax(dim=-1) == labels).float().mean()
+
+
 def _trainer_arguments(folder: str, arguments: FittingArguments, num_photos: int) -> TrainingArguments:
     return TrainingArguments(
         folder,

@@ -30,7 +30,7 @@ from fedd_hf.training.pixels import Flip, StreamedFeatures
 
 from .arguments import CLASSIFIER_RECIPE, FittingArguments
 from .encoders import IMAGENET
-from .fitting import fit
+from .fitting import accuracy, fit
 from .frozen_networks import COLOUR, NETWORKS, check_network, open_network
 
 LEAST_POOLED_SIZE = 512
@@ -205,11 +205,6 @@ def pool_labelled_photos(
         pooled += model.pool(pixel_values.to(model.device)).cpu()
     labels = torch.tensor(photos["malignant"][:], dtype=torch.long)
     return [{"pooled": features, "labels": label} for features, label in zip(pooled, labels, strict=True)]
-
-
-def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the share of photos whose class is right."""
-    return (logits.argmax(dim=-1) == labels).float().mean()
 
 
 def halve_to_pooled_size(channels: int) -> int:

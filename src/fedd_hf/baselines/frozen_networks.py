@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import Dinov2Config, Dinov2Model
 
-from .encoders import ENCODERS, IMAGENET, WEIGHTS, load_network
+from .encoders import ENCODERS, IMAGENET, check_weights, load_network
 from .unet import Normalisation
 
 DINOV2 = "DINOv2"
@@ -164,8 +164,7 @@ def open_network(name: str, weights: str = IMAGENET) -> FrozenNetwork:
         ValueError: If network or weights are unknown.
     """
     check_network(name)
-    if weights not in WEIGHTS:
-        raise ValueError(f"`weights` must be one of {list(WEIGHTS)}, got {weights!r}.")
+    check_weights(weights)
     network = NETWORKS[name]()
     if weights == IMAGENET:
         network.load()

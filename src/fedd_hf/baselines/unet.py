@@ -16,7 +16,7 @@ from fedd_hf.image_processing_fedd import IGNORE_INDEX, FEDDImageProcessor
 from fedd_hf.modeling_fedd import FEDDSegmenterOutput
 
 from .arguments import UNET_RECIPE, FittingArguments
-from .encoders import ENCODERS, IMAGENET, LITE0, check_encoder, load_unet_encoder
+from .encoders import ENCODERS, IMAGENET, LITE0, check_encoder, check_weights, load_unet_encoder
 from .fitting import fit
 
 SMOOTH = 1e-5
@@ -82,7 +82,7 @@ class UNetForSegmentation(PreTrainedModel):
             OSError: If the weights are on the Hub, and it cannot be reached.
             ValueError: If encoder or weights are unknown.
         """
-        check_encoder(encoder, weights)
+        check_weights(weights)
         model = cls(UNetConfig(encoder=encoder, **kwargs))
         if weights == IMAGENET:
             load_unet_encoder(model.unet.encoder, encoder)

@@ -14,6 +14,7 @@ from transformers import set_seed
 from transformers.modeling_outputs import ImageClassifierOutput
 
 from fedd_hf.baselines.arguments import FittingArguments
+from fedd_hf.baselines.deepderm import DeepDermForImageClassification, train_deepderm, train_diagnoses
 from fedd_hf.baselines.encoders import RANDOM
 from fedd_hf.baselines.frozen_models import (
     FrozenNetworkForImageClassification,
@@ -23,6 +24,7 @@ from fedd_hf.baselines.frozen_models import (
 )
 from fedd_hf.baselines.frozen_networks import WITHOUT_WEIGHTS
 from fedd_hf.baselines.unet import UNetForSegmentation, train_unet
+from fedd_hf.data.loading import DataArguments, load_splits, need_split
 from fedd_hf.image_processing_fedd import FEDDImageProcessor
 from fedd_hf.inference import predict_classification
 from fedd_hf.training.arguments import SegmentationArguments
@@ -48,6 +50,12 @@ class BaselineSettings:
             How U-Nets are trained; a trial brings the seed.
         classifier ([`FittingArguments`]):
             How classifiers on frozen networks are trained; a trial brings the seed.
+        deepderm ([`FittingArguments`]):
+            How DeepDerm is trained, twice; a trial brings the seed.
+        ham10000 (`str`, *optional*):
+            Folder of HAM10000, from which DeepDerm learns first.
+        folder (`Path`):
+            Existing folder for what is trained once.
         pixel_head ([`SegmentationArguments`]):
             How pixel classifiers on frozen networks are trained; a trial brings the seed.
         accelerator (`accelerate.Accelerator`):
@@ -58,6 +66,9 @@ class BaselineSettings:
     weights: str
     unet: FittingArguments
     classifier: FittingArguments
+    deepderm: FittingArguments
+    ham10000: str | None
+    folder: Path
     pixel_head: SegmentationArguments
     accelerator: Accelerator
 
@@ -146,6 +157,55 @@ class FrozenMethod:
     def classify(self, trial: Trial) -> pd.DataFrame:
         """Train the classifier and score `trial.photos`."""
         return classify_with_frozen(self.network, self.settings, trial)
+
+
+class DeepDermMethod:
+    """DeepDerm, which learns the diagnoses of HAM10000 once, and then malignancy at each trial.
+
+    Args:
+        settings ([`BaselineSettings`]):
+            What baselines have in common.
+
+    Source: hectorcarrion/FEDD, notebook of DeepDerm.
+    """
+
+    tasks: tuple[str, ...] = (MALIGNANCY,)
+
+    def __init__(self, settings: BaselineSettings) -> None:
+        self.settings, self.name = settings, settings.name("DeepDerm")
+
+    def describe(self, task: str, label_fraction: float) -> dict[str, Any]:
+        """Return what predictions depend on besides the trial."""
+        training = asdict(self.settings.deepderm)
+        training.pop("seed")
+        return _describe("DeepDerm", self.settings, training)
+
+    def segment(self, trial: Trial, maps_dir: Path) -> pd.DataFrame:
+        """Refuse: this is a method for malignancy alone."""
+        raise ValueError(f"{self.name!r} segments nothing.")
+
+    def classify(self, trial: Trial) -> pd.DataFrame:
+        """Train all of the network and score `trial.photos`."""
+        settings, model = self.settings, DeepDermForImageClassification.from_pretrained(self._learn_diagnoses())
+        arguments = replace(settings.deepderm, seed=trial.seed)
+        train_deepderm(model, settings.processor, trial.train, trial.validation, arguments)
+        return predict_classification(model, settings.processor, trial.photos)
+
+    def _learn_diagnoses(self) -> Path:
+        """Return the folder of the network that knows HAM10000, which is trained unless it is there."""
+        settings, folder = self.settings, self.settings.folder / "deepderm"
+        if not folder.exists():
+            if settings.ham10000 is None:
+                raise ValueError("DeepDerm learns HAM10000 first: give `ham10000`, its folder.")
+            splits = load_splits(DataArguments(dataset="ham10000", root=settings.ham10000), "pretraining")
+            set_seed(0)
+            model = DeepDermForImageClassification.from_inception(settings.weights, image_size=settings.image_size)
+            train, validation = need_split(splits, "train"), need_split(splits, "validation")
+            train_diagnoses(model, settings.processor, train, validation, settings.deepderm)
+            partial = folder.with_name(f".{folder.name}.partial")
+            model.save_pretrained(partial)
+            partial.rename(folder)
+        return folder
 
 
 class AlwaysBenign:

@@ -91,7 +91,7 @@ def run_label_efficiency(
     predictions = {key: [unit.predictions for unit in of_key] for key, of_key in units.items()}
     start = time.perf_counter()
     curves = measure_curves(task, predictions, {name: list(rows["image_id"]) for name, rows in photos.scored.items()})
-    for row in curves["curves"]:
+    for row in [row for name in ("curves", "differences", "gaps") for row in curves[name]]:
         row["photos"] = len(photos.train[row["label_fraction"]])
     seconds = {"statistics": round(time.perf_counter() - start, 1)} | _add_up(units)
     report = {

@@ -11,7 +11,7 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from fedd_hf.baselines.arguments import CLASSIFIER_RECIPE, UNET_RECIPE, FittingArguments
+from fedd_hf.baselines.arguments import CLASSIFIER_RECIPE, DEEPDERM_RECIPE, UNET_RECIPE, FittingArguments
 from fedd_hf.training.arguments import ClassificationArguments, ReadingArguments, SegmentationArguments
 
 from .feature_method import FeatureMethod
@@ -24,7 +24,7 @@ COLOUR, COLOUR_AND_POSITION = "raw colour", "colour and position"
 LITE0, FROZEN_LITE0 = "EfficientNetLite0", "frozen EfficientNetLite0"
 PAPER_CNNS = ("DenseNet121", "VGG16", "ResNet50", "EfficientNetB0", "MobileNetV2")
 DINOV2 = "DINOv2"
-ALWAYS_BENIGN = "always benign"
+DEEPDERM, ALWAYS_BENIGN = "DeepDerm", "always benign"
 RANDOM_SEED = 1  # of the weights of the floor
 
 
@@ -51,6 +51,10 @@ class MethodSettings:
             How U-Nets are trained; a trial brings the seed.
         classifier ([`FittingArguments`]):
             How classifiers on frozen CNNs are trained; a trial brings the seed.
+        deepderm ([`FittingArguments`]):
+            How DeepDerm is trained, twice; a trial brings the seed.
+        ham10000 (`str`, *optional*):
+            Folder of HAM10000, from which DeepDerm learns first.
     """
 
     folder: Path
@@ -62,6 +66,8 @@ class MethodSettings:
     weights: str = "imagenet"
     unet: FittingArguments = UNET_RECIPE
     classifier: FittingArguments = CLASSIFIER_RECIPE
+    deepderm: FittingArguments = DEEPDERM_RECIPE
+    ham10000: str | None = None
 
 
 def make_method(name: str, settings: MethodSettings) -> Method:
@@ -116,6 +122,12 @@ def make_frozen(settings: MethodSettings, name: str, network: str, tasks: tuple[
     return baselines.FrozenMethod(name, network, tasks, _baseline_settings(settings))
 
 
+def make_deepderm(settings: MethodSettings) -> Method:
+    """Make DeepDerm as the authors re-implemented it."""
+    baselines = _import_baselines()
+    return baselines.DeepDermMethod(_baseline_settings(settings))
+
+
 def make_always_benign(settings: MethodSettings) -> Method:
     """Make what calls every photo benign."""
     baselines = _import_baselines()
@@ -139,6 +151,9 @@ def _baseline_settings(settings: MethodSettings) -> Any:
         weights=settings.weights,
         unet=settings.unet,
         classifier=settings.classifier,
+        deepderm=settings.deepderm,
+        ham10000=settings.ham10000,
+        folder=settings.folder,
         pixel_head=settings.segmentation,
         accelerator=settings.accelerator,
     )
@@ -154,5 +169,6 @@ METHODS: dict[str, Callable[[MethodSettings], Method]] = {
     FROZEN_LITE0: partial(make_frozen, name=FROZEN_LITE0, network=LITE0, tasks=(SEGMENTATION,)),
     DINOV2: partial(make_frozen, name=DINOV2, network=DINOV2, tasks=TASKS),
     **{encoder: partial(make_cnn, encoder=encoder) for encoder in (LITE0, *PAPER_CNNS)},
+    DEEPDERM: make_deepderm,
     ALWAYS_BENIGN: make_always_benign,
 }

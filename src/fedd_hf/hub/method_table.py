@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fedd_hf.evaluation.report import describe_flags, format_interval
@@ -34,7 +34,7 @@ def describe_methods(report: dict[str, Any], test: str, metrics: Sequence[str], 
         }
         tables += [_tabulate_values(chosen["curves"], metric, tone) for tone in tones]
         tables.append(_tabulate_differences(chosen["differences"], metric, report["methods"][0]))
-        tables += _tabulate_gaps(chosen["gaps"], report["methods"][0], tones)
+        tables.append(_tabulate_gaps(chosen["gaps"], metric, tones))
     return "\n".join(as_markdown(table) for table in tables if table.rows)
 
 
@@ -50,7 +50,7 @@ def _tabulate_values(rows: list[dict[str, Any]], metric: str, tone: str) -> Tabl
     photos = max((row["n"] for row in of_tone), default=0)
     who = "all test photos" if tone == EVERYBODY else f"test photos of skin tone {tone}"
     title = f"{TITLES.get(metric, metric)}, {photos} {who}, mean over seeds"
-    return _by_labelled(of_tone, title, lambda row: format_interval(row))
+    return _by_labelled(of_tone, title, format_interval)
 
 
 def _tabulate_differences(rows: list[dict[str, Any]], metric: str, first: str) -> Table:
@@ -59,7 +59,7 @@ def _tabulate_differences(rows: list[dict[str, Any]], metric: str, first: str) -
     return _by_labelled(of_all, title, lambda row: format_interval(row | {"value": row["difference"]}))
 
 
-def _by_labelled(rows: list[dict[str, Any]], title: str, show: Any) -> Table:
+def _by_labelled(rows: list[dict[str, Any]], title: str, show: Callable[[dict[str, Any]], str]) -> Table:
     """Put methods below one another and numbers of labelled photos side by side."""
     numbers = sorted({row["photos"] for row in rows})
     cells = {(row["method"], row["photos"]): show(row) for row in rows}
@@ -70,11 +70,10 @@ def _by_labelled(rows: list[dict[str, Any]], title: str, show: Any) -> Table:
     return Table(title, ["method", *(f"{number} labelled" for number in numbers)], body, describe_flags(rows))
 
 
-def _tabulate_gaps(rows: list[dict[str, Any]], first: str, tones: Sequence[str]) -> list[Table]:
+def _tabulate_gaps(rows: list[dict[str, Any]], metric: str, tones: Sequence[str]) -> Table:
+    """Compare skin tones of each method at each number of labelled photos."""
     shown = [row for row in rows if {row["reference"], row["skin_tone"]} <= set(tones)]
-    tables = []
-    for method in dict.fromkeys(row["method"] for row in shown):
-        of_method = [row for row in shown if row["method"] == method]
-        for number in sorted({row["photos"] for row in of_method}):
-            pass
-    return tables
+    gaps = tabulate_gaps(shown, metric)
+    body = [[row["method"], str(row["photos"]), *cells[1:]] for row, cells in zip(shown, gaps.rows, strict=True)]
+    title = f"{TITLES.get(metric, metric)}: gaps between skin tones"
+    return Table(title, ["method", "labelled", *gaps.header[1:]], body, gaps.note)

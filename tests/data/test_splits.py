@@ -14,6 +14,7 @@ from fedd_hf.data.splits import (
     keep_photos,
     rank_photos,
     select_label_fraction,
+    select_photos,
     select_skin_tones,
     split_photos,
 )
@@ -153,6 +154,38 @@ def test_a_whole_number_of_photos_is_not_rounded_up_by_an_error_of_floats(size, 
     kept = select_label_fraction(rows_of_tones(light=size), percent / 100)
 
     assert len(kept) == -(-percent * size // 100)
+
+
+# Numbers of photos
+
+
+@pytest.mark.parametrize("number", [1, 7, 30, 73])
+def test_of_a_number_of_photos_every_stratum_has_its_share(number):
+    dataset = rows_of_tones(light=40, medium=20, dark=10, unknown=3)
+
+    for seed in range(20):
+        kept = select_photos(dataset, number, tone_labels(dataset), seed)
+
+        counts = Counter(tone_labels(kept))
+        assert len(kept) == number
+        assert all(abs(counts[tone] - number * size / 73) <= 1 for tone, size in Counter(tone_labels(dataset)).items())
+
+
+def test_a_smaller_number_of_photos_is_part_of_a_larger_one():
+    dataset = rows_of_tones(light=40, medium=20, dark=10, unknown=3)
+
+    for seed in range(20):
+        chosen = [set(select_photos(dataset, n, tone_labels(dataset), seed)["image_id"]) for n in (10, 11, 30, 60)]
+
+        assert all(smaller < larger for smaller, larger in zip(chosen, chosen[1:], strict=False)), seed
+
+
+@pytest.mark.parametrize("number", [0, 11])
+def test_a_number_of_photos_that_there_are_not_is_refused(number):
+    dataset = rows_of_tones(light=10)
+
+    with pytest.raises(ValueError, match=rf"`number` must lie in \[1, 10\], .* got {number}"):
+        select_photos(dataset, number, tone_labels(dataset))
 
 
 def test_kept_rows_are_whole_and_in_their_order():

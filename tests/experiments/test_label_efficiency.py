@@ -10,6 +10,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from datasets import DatasetDict
 from PIL import Image
 
 from fedd_hf import FEDDForSegmentation
@@ -17,13 +18,19 @@ from fedd_hf.backbone_fedd import read_backbone_config
 from fedd_hf.configuration_fedd import SEGMENTATION_LABELS
 from fedd_hf.data import loading
 from fedd_hf.data.loading import DataArguments, load_splits
-from fedd_hf.data.schema import tone_labels
+from fedd_hf.data.schema import SPLITS, tone_labels
 from fedd_hf.data.synthetic import paint_dataset
 from fedd_hf.evaluation.report import read_report
-from fedd_hf.experiments import feature_method
+from fedd_hf.experiments import feature_method, photo_sets
 from fedd_hf.experiments.label_efficiency import LabelEfficiencyArguments, run_label_efficiency
 from fedd_hf.experiments.methods import MethodSettings, make_method
-from fedd_hf.experiments.photo_sets import PhotoSets, choose_examples, lesion_areas, load_photo_sets
+from fedd_hf.experiments.photo_sets import (
+    PhotoSets,
+    choose_examples,
+    lesion_areas,
+    load_numbered_sets,
+    load_photo_sets,
+)
 from fedd_hf.experiments.random_backbone import write_random_backbone
 from fedd_hf.experiments.trial import Trial
 from fedd_hf.experiments.units import unit_of
@@ -472,3 +479,29 @@ def test_of_another_dataset_a_fraction_is_a_share_of_the_training_photos(monkeyp
     assert list(photos.tests) == ["test"]
     with pytest.raises(ValueError, match="`task` must be one of"):
         load_photo_sets(DataArguments(), "classification", [0.05])
+
+
+@pytest.fixture
+def half_with_tones(monkeypatch):
+    """Painted splits of which some photos have no skin tone, as in PAD-UFES-20."""
+    painted = paint_dataset(num_per_tone=8, seed=0, size=32)
+    tones = [None if row % 3 == 0 else tone for row, tone in enumerate(tone_labels(painted))]
+    rows = painted.remove_columns("skin_tone").add_column("skin_tone", tones).cast(painted.features)
+    splits = {name: rows.select(range(start, start + 8)) for name, start in zip(SPLITS, (0, 8, 16), strict=False)}
+    monkeypatch.setattr(photo_sets, "load_splits", lambda *_: DatasetDict(splits))
+
+
+def test_numbers_of_labelled_photos_are_nested_shares_of_the_training_photos(half_with_tones):
+    photos = load_numbered_sets(DataArguments(), "segmentation", [6, 3], max_scored=5)
+
+    assert {fraction: len(rows) for fraction, rows in photos.train.items()} == {3 / 8: 3, 6 / 8: 6}
+    few, more = (set(rows["image_id"]) for rows in photos.train.values())
+    assert few < more
+    assert {name: len(rows) for name, rows in photos.scored.items()} == {"validation": 5, "test": 5}
+
+
+def test_malignancy_is_compared_on_photos_that_have_a_tone(half_with_tones):
+    photos = load_numbered_sets(DataArguments(), "malignancy", [3])
+
+    assert None not in tone_labels(photos.photos) + tone_labels(photos.train[3 / 5])
+    assert {name: len(rows) for name, rows in photos.scored.items()} == {"validation": 5, "test": 6}

@@ -112,6 +112,8 @@ def load_numbered_sets(
         FileNotFoundError: If there is no such folder.
         ValueError: If there are not as many photos, a split is missing, or the data are damaged.
     """
+    if task not in TASK_OF_LOADER:
+        raise ValueError(f"`task` must be one of {list(TASK_OF_LOADER)}, got {task!r}.")
     splits = load_splits(replace(data, label_fraction=None), TASK_OF_LOADER[task])
     chosen = {name: need_split(splits, name) for name in ("train", VALIDATION, TEST)}
     if task == "malignancy" and any(tone is not None for tone in tone_labels(chosen["train"])):

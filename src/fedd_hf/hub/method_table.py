@@ -48,7 +48,7 @@ def as_markdown(table: Table) -> str:
 def _tabulate_values(rows: list[dict[str, Any]], metric: str, tone: str) -> Table:
     of_tone = [row for row in rows if row["skin_tone"] == tone]
     photos = max((row["n"] for row in of_tone), default=0)
-    who = "all test photos" if tone == EVERYBODY else f"test photos of skin tone {tone}"
+    who = "test photos" if tone == EVERYBODY else f"test photos of skin tone {tone}"
     title = f"{TITLES.get(metric, metric)}, {photos} {who}, mean over seeds"
     return _by_labelled(of_tone, title, format_interval)
 

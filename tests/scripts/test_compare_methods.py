@@ -1,0 +1,70 @@
+"""scripts/compare_methods.py: from labelled photos to curves, differences and a table."""
+
+import json
+import runpy
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from fedd_hf.data import loading
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def main():
+    return runpy.run_path(str(SCRIPTS / "compare_methods.py"))["main"]
+
+
+@pytest.fixture(autouse=True)
+def few_painted(monkeypatch):
+    monkeypatch.setattr(loading, "PAINTED_PER_TONE", {"train": 4, "validation": 2, "test": 3})
+
+
+@pytest.fixture
+def arguments(tmp_path, tiny_backbone):
+    options = {"--backbone": tiny_backbone, "--image-size": 32, "--blocks": 4, "--timesteps": 50, "--num-steps": 2}
+    options |= {"--num-seeds": 1, "--output-dir": tmp_path}
+    return [*(str(part) for option in options.items() for part in option), "--labelled", "3", "6"]
+
+
+def test_segmentation_is_compared_on_the_same_photos(main, arguments, tmp_path):
+    main([*arguments, "--methods", "FEDD", "raw colour", "frozen EfficientNetLite0"])
+
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["methods"] == ["FEDD", "raw colour", "frozen EfficientNetLite0"]
+    assert {row["photos"] for row in report["differences"]} == {3, 6}
+    text = (tmp_path / "report.md").read_text()
+    assert "**lesion IoU, 9 test photos, mean over seeds**" in text
+    assert "**lesion IoU: FEDD minus the method, on the same test photos**" in text
+    assert "| method | 3 labelled | 6 labelled |" in text
+    assert "III-IV minus I-II" in text
+    assert "V-VI" not in text.replace("minus", "")
+    assert Image.open(tmp_path / "curves.png").width > 500
+
+
+def test_malignancy_is_compared_with_always_benign(main, arguments, tmp_path):
+    main([*arguments, "--task", "malignancy", "--methods", "FEDD", "always benign"])
+
+    report = json.loads((tmp_path / "report.json").read_text())
+    of_benign = [row for row in report["curves"] if row["method"] == "always benign" and row["metric"] == "auroc"]
+    assert {row["value"] for row in of_benign if row["skin_tone"] == "all" and row["test"] == "test"} == {0.5}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--methods", "FEDD", "AlexNet"], "A method must be one of"),
+        (["--task", "malignancy", "--methods", "FEDD", "raw colour"], "['raw colour'] cannot be compared"),
+        (["--labelled", "300"], "`number` must lie in [1, 12], the number of photos there are, got 300"),
+        (["--task", "diagnosis"], "`task` must be one of"),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_line(main, arguments, change, message):
+    with pytest.raises(SystemExit, match="^compare_methods: ") as told:
+        main([*arguments, *change])
+
+    assert message in str(told.value)

@@ -20,15 +20,16 @@ from datasets import disable_progress_bars
 from transformers import HfArgumentParser
 from transformers.utils import logging
 
+from fedd_hf.backbone_fedd import locate_backbone, read_backbone_defaults
 from fedd_hf.baselines.arguments import UNET_RECIPE
 from fedd_hf.data.loading import DataArguments
 from fedd_hf.experiments.label_efficiency import LabelEfficiencyArguments, run_label_efficiency
-from fedd_hf.experiments.methods import FEDD, METHODS, MethodSettings, make_method
+from fedd_hf.experiments.method_settings import MethodSettings
+from fedd_hf.experiments.methods import FEDD, METHODS, make_method
 from fedd_hf.experiments.photo_sets import TEST, load_numbered_sets
 from fedd_hf.figures.label_efficiency import draw_label_efficiency
 from fedd_hf.figures.style import save_figure
 from fedd_hf.hub.method_table import describe_methods
-from fedd_hf.modeling_fedd import FEDDForImageClassification
 from fedd_hf.training.arguments import ReadingArguments, SegmentationArguments
 from fedd_hf.training.run import open_accelerator
 
@@ -49,6 +50,8 @@ class ComparisonArguments:
         max_scored (`int`, *optional*): Photos of validation, and of the test, at most.
         weights (`str`): Of baselines: `imagenet`, or `random`, which is no comparison.
         ham10000 (`str`, *optional*): Folder of HAM10000, for DeepDerm.
+        malignancy_block (`int`, *optional*): Block that FEDD reads for malignancy; the backbone's own by default.
+        malignancy_timestep (`int`, *optional*): Timestep at which it does; the backbone's own by default.
         num_steps (`int`): Training steps of pixel classifiers.
         unet_learning_rate (`float`): Of U-Nets; that of the authors by default.
         unet_batch_size (`int`): Photos of a step of U-Nets; that of the authors by default.
@@ -64,6 +67,8 @@ class ComparisonArguments:
     max_scored: int | None = field(default=None, metadata={"help": "photos of validation, and of the test, at most"})
     weights: str = field(default="imagenet", metadata={"help": "of baselines: imagenet, or random"})
     ham10000: str | None = field(default=None, metadata={"help": "folder of HAM10000, for DeepDerm"})
+    malignancy_block: int | None = field(default=None, metadata={"help": "block that FEDD reads for malignancy"})
+    malignancy_timestep: int | None = field(default=None, metadata={"help": "timestep at which it does"})
     num_steps: int = field(default=SegmentationArguments.num_steps, metadata={"help": "steps of pixel classifiers"})
     unet_learning_rate: float = UNET_RECIPE.learning_rate
     unet_batch_size: int = UNET_RECIPE.batch_size
@@ -74,8 +79,6 @@ class ComparisonArguments:
 def open_settings(
     comparison: ComparisonArguments, reading: ReadingArguments, fractions: list[float]
 ) -> MethodSettings:
-    """Say how methods are trained; malignancy is read where the backbone's own defaults say."""
-    classifier = FEDDForImageClassification.from_backbone(reading.backbone).config
     unet = replace(
         UNET_RECIPE,
         learning_rate=comparison.unet_learning_rate,
@@ -83,16 +86,30 @@ def open_settings(
         max_epochs=comparison.unet_epochs,
         patience=comparison.unet_patience,
     )
+    read = choose_malignancy_reading(comparison, reading.backbone) if comparison.task == "malignancy" else (0, 0)
     return MethodSettings(
         folder=Path(comparison.output_dir),
         accelerator=open_accelerator(),
         reading=reading,
-        malignancy_readings=dict.fromkeys(fractions, (classifier.blocks[0], classifier.timesteps[0])),
+        malignancy_readings=dict.fromkeys(fractions, read),
         segmentation=SegmentationArguments(num_steps=comparison.num_steps),
         weights=comparison.weights,
         unet=unet,
         ham10000=comparison.ham10000,
     )
+
+
+def choose_malignancy_reading(comparison: ComparisonArguments, backbone: str) -> tuple[int, int]:
+    """Return block and timestep: those given, else those chosen for the backbone on validation photos."""
+    defaults = read_backbone_defaults(locate_backbone(backbone), "classification")
+    given = {"blocks": comparison.malignancy_block, "timesteps": comparison.malignancy_timestep}
+    read = [defaults.get(name, [None])[0] if number is None else number for name, number in given.items()]
+    if None in read:
+        raise ValueError(
+            f"Nothing says which block of {backbone!r} to read at which timestep. Give `malignancy_block` and "
+            "`malignancy_timestep`."
+        )
+    return read[0], read[1]
 
 
 def compare(comparison: ComparisonArguments, data: DataArguments, reading: ReadingArguments) -> None:

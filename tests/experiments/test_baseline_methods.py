@@ -12,7 +12,8 @@ from fedd_hf.baselines.arguments import FittingArguments
 from fedd_hf.data.synthetic import paint_dataset
 from fedd_hf.experiments import baseline_methods, methods
 from fedd_hf.experiments.label_efficiency import LabelEfficiencyArguments, run_label_efficiency
-from fedd_hf.experiments.methods import METHODS, PAPER_CNNS, MethodSettings, make_method
+from fedd_hf.experiments.method_settings import MethodSettings
+from fedd_hf.experiments.methods import METHODS, PAPER_CNNS, make_method
 from fedd_hf.experiments.photo_sets import PhotoSets
 from fedd_hf.experiments.trial import Trial
 from fedd_hf.training.arguments import ReadingArguments, SegmentationArguments

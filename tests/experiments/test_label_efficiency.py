@@ -23,7 +23,8 @@ from fedd_hf.data.synthetic import paint_dataset
 from fedd_hf.evaluation.report import read_report
 from fedd_hf.experiments import feature_method, photo_sets
 from fedd_hf.experiments.label_efficiency import LabelEfficiencyArguments, run_label_efficiency
-from fedd_hf.experiments.methods import MethodSettings, make_method
+from fedd_hf.experiments.method_settings import MethodSettings
+from fedd_hf.experiments.methods import make_method
 from fedd_hf.experiments.photo_sets import (
     PhotoSets,
     choose_examples,

@@ -9,6 +9,7 @@ from PIL import Image
 
 from fedd_hf.data import loading
 
+READ = ["--malignancy-block", "5", "--malignancy-timestep", "50"]
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 pytestmark = pytest.mark.slow
@@ -47,7 +48,7 @@ def test_segmentation_is_compared_on_the_same_photos(main, arguments, tmp_path):
 
 
 def test_malignancy_is_compared_with_always_benign(main, arguments, tmp_path):
-    main([*arguments, "--task", "malignancy", "--methods", "FEDD", "always benign"])
+    main([*arguments, *READ, "--task", "malignancy", "--methods", "FEDD", "always benign"])
 
     report = json.loads((tmp_path / "report.json").read_text())
     of_benign = [row for row in report["curves"] if row["method"] == "always benign" and row["metric"] == "auroc"]
@@ -58,7 +59,8 @@ def test_malignancy_is_compared_with_always_benign(main, arguments, tmp_path):
     ("change", "message"),
     [
         (["--methods", "FEDD", "AlexNet"], "A method must be one of"),
-        (["--task", "malignancy", "--methods", "FEDD", "raw colour"], "['raw colour'] cannot be compared"),
+        (["--task", "malignancy"], "Give `malignancy_block` and `malignancy_timestep`"),
+        (["--task", "malignancy", *READ, "--methods", "FEDD", "raw colour"], "['raw colour'] cannot be compared"),
         (["--labelled", "300"], "`number` must lie in [1, 12], the number of photos there are, got 300"),
         (["--task", "diagnosis"], "`task` must be one of"),
     ],

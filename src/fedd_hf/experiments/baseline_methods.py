@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
-from accelerate import Accelerator
 from torch import Tensor, nn
 from transformers import set_seed
 from transformers.modeling_outputs import ImageClassifierOutput
 
-from fedd_hf.baselines.arguments import FittingArguments
 from fedd_hf.baselines.deepderm import DeepDermForImageClassification, train_deepderm, train_diagnoses
 from fedd_hf.baselines.encoders import RANDOM
 from fedd_hf.baselines.frozen_models import (
@@ -25,61 +23,15 @@ from fedd_hf.baselines.frozen_models import (
 from fedd_hf.baselines.frozen_networks import WITHOUT_WEIGHTS
 from fedd_hf.baselines.unet import UNetForSegmentation, train_unet
 from fedd_hf.data.loading import DataArguments, load_splits, need_split
-from fedd_hf.image_processing_fedd import FEDDImageProcessor
 from fedd_hf.inference import predict_classification
-from fedd_hf.training.arguments import SegmentationArguments
 from fedd_hf.training.pixel_heads import train_pixel_classifiers
 
+from .method_settings import MethodSettings
 from .segment_trial import segment_trial
 from .trial import MALIGNANCY, SEGMENTATION, Trial
 
 NOT_A_COMPARISON = "random weights: not a comparison"
 SURELY_BENIGN = 20.0  # logit
-
-
-@dataclass(frozen=True, kw_only=True)
-class BaselineSettings:
-    """What baselines have in common.
-
-    Args:
-        image_size (`int`):
-            Side in pixels of the square that they see.
-        weights (`str`):
-            `"imagenet"`, or `"random"`, which is no comparison and says so in the method's name.
-        unet ([`FittingArguments`]):
-            How U-Nets are trained; a trial brings the seed.
-        classifier ([`FittingArguments`]):
-            How classifiers on frozen networks are trained; a trial brings the seed.
-        deepderm ([`FittingArguments`]):
-            How DeepDerm is trained, twice; a trial brings the seed.
-        ham10000 (`str`, *optional*):
-            Folder of HAM10000, from which DeepDerm learns first.
-        folder (`Path`):
-            Existing folder for what is trained once.
-        pixel_head ([`SegmentationArguments`]):
-            How pixel classifiers on frozen networks are trained; a trial brings the seed.
-        accelerator (`accelerate.Accelerator`):
-            Where.
-    """
-
-    image_size: int
-    weights: str
-    unet: FittingArguments
-    classifier: FittingArguments
-    deepderm: FittingArguments
-    ham10000: str | None
-    folder: Path
-    pixel_head: SegmentationArguments
-    accelerator: Accelerator
-
-    @property
-    def processor(self) -> FEDDImageProcessor:
-        """What brings photos to baselines."""
-        return FEDDImageProcessor(size=self.image_size)
-
-    def name(self, name: str) -> str:
-        """Return a method's name, which says so if it is no comparison."""
-        return f"{name} ({NOT_A_COMPARISON})" if self.weights == RANDOM else name
 
 
 class CNNMethod:
@@ -88,16 +40,16 @@ class CNNMethod:
     Args:
         encoder (`str`):
             Name in [`~fedd_hf.baselines.encoders.ENCODERS`].
-        settings ([`BaselineSettings`]):
-            What baselines have in common.
+        settings ([`MethodSettings`]):
+            What all methods have in common.
 
     Source: hectorcarrion/FEDD, notebooks of the U-Nets and of the classifiers.
     """
 
     tasks: tuple[str, ...] = (SEGMENTATION, MALIGNANCY)
 
-    def __init__(self, encoder: str, settings: BaselineSettings) -> None:
-        self.encoder, self.settings, self.name = encoder, settings, settings.name(encoder)
+    def __init__(self, encoder: str, settings: MethodSettings) -> None:
+        self.encoder, self.settings, self.name = encoder, settings, _name(encoder, settings)
 
     def describe(self, task: str, label_fraction: float) -> dict[str, Any]:
         """Return what predictions depend on besides the trial."""
@@ -129,17 +81,17 @@ class FrozenMethod:
             Name in [`~fedd_hf.baselines.frozen_networks.NETWORKS`].
         tasks (`tuple[str, ...]`):
             What it is compared in.
-        settings ([`BaselineSettings`]):
-            What baselines have in common.
+        settings ([`MethodSettings`]):
+            What all methods have in common.
     """
 
-    def __init__(self, name: str, network: str, tasks: tuple[str, ...], settings: BaselineSettings) -> None:
-        self.name = name if network in WITHOUT_WEIGHTS else settings.name(name)
+    def __init__(self, name: str, network: str, tasks: tuple[str, ...], settings: MethodSettings) -> None:
+        self.name = name if network in WITHOUT_WEIGHTS else _name(name, settings)
         self.network, self.tasks, self.settings = network, tasks, settings
 
     def describe(self, task: str, label_fraction: float) -> dict[str, Any]:
         """Return what predictions depend on besides the trial."""
-        training = asdict(self.settings.pixel_head if task == SEGMENTATION else self.settings.classifier)
+        training = asdict(self.settings.segmentation if task == SEGMENTATION else self.settings.classifier)
         training.pop("seed")
         return _describe(self.network, self.settings, training)
 
@@ -150,7 +102,7 @@ class FrozenMethod:
         model = FrozenNetworkForSegmentation.from_network(self.network, settings.weights, **size)
         model.to(settings.accelerator.device)
         features = HeldFeatures(model, trial.train, settings.processor, settings.accelerator)
-        arguments = replace(settings.pixel_head, seed=trial.seed)
+        arguments = replace(settings.segmentation, seed=trial.seed)
         train_pixel_classifiers(model, features, arguments, settings.accelerator)
         return segment_trial(model, settings.processor, trial, maps_dir)
 
@@ -163,16 +115,16 @@ class DeepDermMethod:
     """DeepDerm, which learns the diagnoses of HAM10000 once, and then malignancy at each trial.
 
     Args:
-        settings ([`BaselineSettings`]):
-            What baselines have in common.
+        settings ([`MethodSettings`]):
+            What all methods have in common.
 
     Source: hectorcarrion/FEDD, notebook of DeepDerm.
     """
 
     tasks: tuple[str, ...] = (MALIGNANCY,)
 
-    def __init__(self, settings: BaselineSettings) -> None:
-        self.settings, self.name = settings, settings.name("DeepDerm")
+    def __init__(self, settings: MethodSettings) -> None:
+        self.settings, self.name = settings, _name("DeepDerm", settings)
 
     def describe(self, task: str, label_fraction: float) -> dict[str, Any]:
         """Return what predictions depend on besides the trial."""
@@ -212,14 +164,14 @@ class AlwaysBenign:
     """What calls every photo benign; its accuracy is what a malignancy classifier has to beat.
 
     Args:
-        settings ([`BaselineSettings`]):
-            What baselines have in common.
+        settings ([`MethodSettings`]):
+            What all methods have in common.
     """
 
     name = "always benign"
     tasks: tuple[str, ...] = (MALIGNANCY,)
 
-    def __init__(self, settings: BaselineSettings) -> None:
+    def __init__(self, settings: MethodSettings) -> None:
         self.settings = settings
 
     def describe(self, task: str, label_fraction: float) -> dict[str, Any]:
@@ -235,7 +187,7 @@ class AlwaysBenign:
         return predict_classification(_Benign(self.settings), self.settings.processor, trial.photos)
 
 
-def classify_with_frozen(network: str, settings: BaselineSettings, trial: Trial) -> pd.DataFrame:
+def classify_with_frozen(network: str, settings: MethodSettings, trial: Trial) -> pd.DataFrame:
     """Train a classifier on a frozen network and score `trial.photos`."""
     size = {"image_size": settings.image_size}
     model = FrozenNetworkForImageClassification.from_network(network, settings.weights, **size)
@@ -245,7 +197,12 @@ def classify_with_frozen(network: str, settings: BaselineSettings, trial: Trial)
     return predict_classification(model, settings.processor, trial.photos)
 
 
-def _describe(network: str, settings: BaselineSettings, training: dict[str, Any]) -> dict[str, Any]:
+def _name(name: str, settings: MethodSettings) -> str:
+    """Return a method's name, which says so if it is no comparison."""
+    return f"{name} ({NOT_A_COMPARISON})" if settings.weights == RANDOM else name
+
+
+def _describe(network: str, settings: MethodSettings, training: dict[str, Any]) -> dict[str, Any]:
     read = {"network": network, "weights": settings.weights, "image_size": settings.image_size}
     return {"reading": read, "training": training}
 
@@ -253,7 +210,7 @@ def _describe(network: str, settings: BaselineSettings, training: dict[str, Any]
 class _Benign(nn.Module):
     """A model that needs no training."""
 
-    def __init__(self, settings: BaselineSettings) -> None:
+    def __init__(self, settings: MethodSettings) -> None:
         super().__init__()
         self.config, self.device = SimpleNamespace(image_size=settings.image_size), settings.accelerator.device
 

@@ -28,7 +28,8 @@ from .claims import judge_claims
 from .clustering import ClusteringArguments, cluster_blocks
 from .label_efficiency import LabelEfficiencyArguments, run_label_efficiency
 from .marker_probe import probe_markers
-from .methods import FEDD, RANDOM_UNET, MethodSettings, make_fedd, make_method
+from .method_settings import MethodSettings
+from .methods import FEDD, RANDOM_UNET, make_fedd, make_method
 from .photo_counts import describe_counts
 from .photo_sets import LARGE_TEST, TEST, VALIDATION, choose_examples, load_photo_sets
 from .published import compare_with_published

@@ -45,6 +45,7 @@ class ComparisonArguments:
         output_dir (`str`): Folder for everything; give it again to go on.
         task (`str`): `segmentation` or `malignancy`.
         methods (`list[str]`): The first is compared with the others.
+        full (`bool`): Compare all methods; how long it takes is said when each was trained once.
         labelled (`list[int]`): Numbers of labelled photos.
         num_seeds (`int`): Trainings of each method at each number.
         max_scored (`int`, *optional*): Photos of validation, and of the test, at most.
@@ -62,6 +63,7 @@ class ComparisonArguments:
     output_dir: str = field(metadata={"help": "folder for everything; give it again to go on"})
     task: str = field(default="segmentation", metadata={"help": "segmentation or malignancy"})
     methods: list[str] = field(default_factory=lambda: [FEDD], metadata={"help": f"of {', '.join(METHODS)}"})
+    full: bool = field(default=False, metadata={"help": "compare all methods"})
     labelled: list[int] = field(default_factory=lambda: [30, 60, 90, 120], metadata={"help": "labelled photos"})
     num_seeds: int = field(default=5, metadata={"help": "trainings of each method at each number"})
     max_scored: int | None = field(default=None, metadata={"help": "photos of validation, and of the test, at most"})
@@ -117,7 +119,9 @@ def compare(comparison: ComparisonArguments, data: DataArguments, reading: Readi
     folder.mkdir(parents=True, exist_ok=True)
     photos = load_numbered_sets(data, comparison.task, comparison.labelled, comparison.max_scored)
     settings = open_settings(comparison, reading, list(photos.train))
-    methods = [make_method(name, settings) for name in comparison.methods]
+    methods = [make_method(name, settings) for name in (METHODS if comparison.full else comparison.methods)]
+    if comparison.full:
+        methods = [method for method in methods if comparison.task in method.tasks]
     arguments = LabelEfficiencyArguments(label_fractions=list(photos.train), num_seeds=comparison.num_seeds)
     report = run_label_efficiency(comparison.task, methods, photos, arguments, folder, settings.accelerator)
     if settings.accelerator.is_main_process:

@@ -245,6 +245,12 @@ def test_a_run_that_was_killed_goes_on_with_the_next_training(run, pair, few_pho
     assert without_times(report) == without_times(wanted)
 
 
+def test_the_time_left_is_told_once_every_method_was_trained(run, pair, few_photos, capsys):
+    run(pair, arguments=TWO_SEEDS, photos=few_photos)
+
+    assert "6 trainings are left: at most about 0.0 hours on a machine like this." in capsys.readouterr().out
+
+
 def test_another_seed_or_method_keeps_what_is_there(run, pair, few_photos):
     run(pair[:1], photos=few_photos)
 

@@ -140,11 +140,16 @@ def _run_units(
     root: Path,
     accelerator: Accelerator,
 ) -> Units:
-    """Run what is not done yet, and return the units of the seeds of each method and label fraction."""
-    plan = list(product(methods, arguments.label_fractions, range(arguments.num_seeds)))
-    units: Units = {}
+    """Run what is not done yet, and return the units of the seeds of each method and label fraction.
+
+    Every method has its first training before any has its second, so that the time of all can be told early.
+    """
+    plan = list(product(range(arguments.num_seeds), arguments.label_fractions, methods))
+    units: Units = {(method.name, fraction): [] for method in methods for fraction in arguments.label_fractions}
     progress = tqdm(plan, unit="training", disable=not accelerator.is_main_process)
-    for method, label_fraction, seed in progress:
+    for done, (seed, label_fraction, method) in enumerate(progress):
+        if done == len(methods) and accelerator.is_main_process:
+            progress.write(_say_time_left(plan[done:], units, photos))
         progress.set_description(f"{method.name}, {label_fraction:.0%} labelled, seed {seed}")
         trial = Trial(
             train=photos.train[label_fraction],
@@ -155,8 +160,18 @@ def _run_units(
             seed=seed,
         )
         unit = run_unit(task, method, trial, root, accelerator)
-        units.setdefault((method.name, label_fraction), []).append(unit)
+        units[method.name, label_fraction].append(unit)
     return units
+
+
+def _say_time_left(plan: Sequence[tuple[int, float, Method]], units: Units, photos: PhotoSets) -> str:
+    """Say how long a plan takes if a method's first training tells its seconds for each labelled photo."""
+    seconds: dict[str, float] = {}
+    for (name, label_fraction), of_seeds in units.items():
+        if of_seeds:
+            seconds[name] = of_seeds[0].seconds / len(photos.train[label_fraction])
+    total = sum(seconds[method.name] * len(photos.train[label_fraction]) for _, label_fraction, method in plan)
+    return f"{len(plan)} trainings are left: at most about {total / 3600:.1f} hours on a machine like this."
 
 
 def _add_up(units: Units) -> dict[str, float]:

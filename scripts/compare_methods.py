@@ -48,6 +48,7 @@ class ComparisonArguments:
         full (`bool`): Compare all methods; how long it takes is said when each was trained once.
         labelled (`list[int]`): Numbers of labelled photos.
         num_seeds (`int`): Trainings of each method at each number.
+        save_models (`bool`): Keep the trained models, each in the folder of its predictions.
         max_scored (`int`, *optional*): Photos of validation, and of the test, at most.
         weights (`str`): Of baselines: `imagenet`, or `random`, which is no comparison.
         ham10000 (`str`, *optional*): Folder of HAM10000, for DeepDerm.
@@ -66,6 +67,7 @@ class ComparisonArguments:
     full: bool = field(default=False, metadata={"help": "compare all methods"})
     labelled: list[int] = field(default_factory=lambda: [30, 60, 90, 120], metadata={"help": "labelled photos"})
     num_seeds: int = field(default=5, metadata={"help": "trainings of each method at each number"})
+    save_models: bool = field(default=False, metadata={"help": "keep the trained models"})
     max_scored: int | None = field(default=None, metadata={"help": "photos of validation, and of the test, at most"})
     weights: str = field(default="imagenet", metadata={"help": "of baselines: imagenet, or random"})
     ham10000: str | None = field(default=None, metadata={"help": "folder of HAM10000, for DeepDerm"})
@@ -122,7 +124,9 @@ def compare(comparison: ComparisonArguments, data: DataArguments, reading: Readi
     methods = [make_method(name, settings) for name in (METHODS if comparison.full else comparison.methods)]
     if comparison.full:
         methods = [method for method in methods if comparison.task in method.tasks]
-    arguments = LabelEfficiencyArguments(label_fractions=list(photos.train), num_seeds=comparison.num_seeds)
+    arguments = LabelEfficiencyArguments(
+        label_fractions=list(photos.train), num_seeds=comparison.num_seeds, save_models=comparison.save_models
+    )
     report = run_label_efficiency(comparison.task, methods, photos, arguments, folder, settings.accelerator)
     if settings.accelerator.is_main_process:
         show(report, METRICS[comparison.task], folder)

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from fedd_hf import FEDDForSegmentation
+from fedd_hf.baselines.frozen_models import FrozenNetworkForSegmentation
 from fedd_hf.data import loading
 
 READ = ["--malignancy-block", "5", "--malignancy-timestep", "50"]
@@ -33,7 +35,7 @@ def arguments(tmp_path, tiny_backbone):
 
 
 def test_segmentation_is_compared_on_the_same_photos(main, arguments, tmp_path):
-    main([*arguments, "--methods", "FEDD", "raw colour", "frozen EfficientNetLite0"])
+    main([*arguments, "--methods", "FEDD", "raw colour", "frozen EfficientNetLite0", "--save-models"])
 
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["methods"] == ["FEDD", "raw colour", "frozen EfficientNetLite0"]
@@ -45,6 +47,9 @@ def test_segmentation_is_compared_on_the_same_photos(main, arguments, tmp_path):
     assert "III-IV minus I-II" in text
     assert "V-VI" not in text.replace("minus", "")
     assert Image.open(tmp_path / "curves.png").width > 500
+    assert FEDDForSegmentation.from_pretrained(next(tmp_path.glob("units/fedd/*/model"))).config.blocks == [4]
+    (frozen,) = tmp_path.glob("units/frozen-efficientnetlite0/25-*/model")
+    assert FrozenNetworkForSegmentation.from_pretrained(frozen).config.network == "EfficientNetLite0"
 
 
 def test_malignancy_is_compared_with_always_benign(main, arguments, tmp_path):

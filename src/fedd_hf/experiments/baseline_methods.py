@@ -64,6 +64,7 @@ class CNNMethod:
         model = UNetForSegmentation.from_encoder(self.encoder, settings.weights, image_size=settings.image_size)
         arguments = replace(settings.unet, seed=trial.seed)
         train_unet(model, settings.processor, trial.train, trial.validation, arguments)
+        trial.keep(model, settings.processor)
         return segment_trial(model, settings.processor, trial, maps_dir)
 
     def classify(self, trial: Trial) -> pd.DataFrame:
@@ -104,6 +105,7 @@ class FrozenMethod:
         features = HeldFeatures(model, trial.train, settings.processor, settings.accelerator)
         arguments = replace(settings.segmentation, seed=trial.seed)
         train_pixel_classifiers(model, features, arguments, settings.accelerator)
+        trial.keep(model, settings.processor)
         return segment_trial(model, settings.processor, trial, maps_dir)
 
     def classify(self, trial: Trial) -> pd.DataFrame:
@@ -141,6 +143,7 @@ class DeepDermMethod:
         settings, model = self.settings, DeepDermForImageClassification.from_pretrained(self._learn_diagnoses())
         arguments = replace(settings.deepderm, seed=trial.seed)
         train_deepderm(model, settings.processor, trial.train, trial.validation, arguments)
+        trial.keep(model, settings.processor)
         return predict_classification(model, settings.processor, trial.photos)
 
     def _learn_diagnoses(self) -> Path:
@@ -194,6 +197,7 @@ def classify_with_frozen(network: str, settings: MethodSettings, trial: Trial) -
     model.to(settings.accelerator.device)
     arguments = replace(settings.classifier, seed=trial.seed)
     train_frozen_classifier(model, settings.processor, trial.train, trial.validation, arguments)
+    trial.keep(model, settings.processor)
     return predict_classification(model, settings.processor, trial.photos)
 
 

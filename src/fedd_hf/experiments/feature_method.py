@@ -118,12 +118,14 @@ class FeatureMethod:
     def segment(self, trial: Trial, maps_dir: Path) -> pd.DataFrame:
         """Train, segment `trial.photos`, and write the map of each example."""
         model, processor = self.train_segmenter(trial)
+        trial.keep(model, processor)
         model.add_module("backbone", _StoredBackbone(self._extract(self._map_store, trial.photos)))
         return segment_trial(model, processor, trial, maps_dir)
 
     def classify(self, trial: Trial) -> pd.DataFrame:
         """Train and score `trial.photos`."""
         model, processor = self.train_classifier(trial)
+        trial.keep(model, processor)
         files = self._extract(self._pooled_store, trial.photos)
         model.add_module("backbone", _StoredBackbone(files, self._pooled_index(trial.label_fraction)))
         return predict_classification(model, processor, trial.photos)

@@ -32,6 +32,7 @@ class LabelEfficiencyArguments:
         label_fractions (`list[float]`): Shares that are labelled.
         num_seeds (`int`): Trainings of each method at each label fraction.
         examples_per_tone (`int`): Photos of each skin tone whose segmentation maps are kept.
+        save_models (`bool`): Keep the models of trainings to come, each in the folder of its predictions.
 
     Raises:
         ValueError: If there is no fraction, no seed, or a negative number of examples.
@@ -42,6 +43,8 @@ class LabelEfficiencyArguments:
     )
     num_seeds: int = field(default=3, metadata={"help": "trainings of each method at each label fraction"})
     examples_per_tone: int = field(default=1, metadata={"help": "photos of each skin tone whose maps are kept"})
+
+    save_models: bool = field(default=False, metadata={"help": "keep the trained models"})
 
     def __post_init__(self) -> None:
         if not self.label_fractions:
@@ -159,7 +162,7 @@ def _run_units(
             label_fraction=label_fraction,
             seed=seed,
         )
-        unit = run_unit(task, method, trial, root, accelerator)
+        unit = run_unit(task, method, trial, root, accelerator, arguments.save_models)
         units[method.name, label_fraction].append(unit)
     return units
 

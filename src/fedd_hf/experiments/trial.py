@@ -29,6 +29,8 @@ class Trial:
             Share of the data that is labelled, by which the paper chooses what to read.
         seed (`int`):
             Seed of all that is random.
+        model_dir (`Path`, *optional*):
+            Where the trained model is kept; by default it is not.
     """
 
     train: Dataset
@@ -37,6 +39,13 @@ class Trial:
     examples: Dataset
     label_fraction: float
     seed: int
+    model_dir: Path | None = None
+
+    def keep(self, model: Any, processor: Any) -> None:
+        """Write a trained model and its image processor, if they are to be kept."""
+        if self.model_dir is not None:
+            model.save_pretrained(self.model_dir)
+            processor.save_pretrained(self.model_dir)
 
 
 class Method(Protocol):

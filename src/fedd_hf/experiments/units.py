@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from fedd_hf.evaluation.report import read_report, write_report
 from .kept_results import is_kept
 from .trial import SEGMENTATION, Method, Trial
 
-PREDICTIONS, SETTINGS, MAPS = "predictions.parquet", "unit.json", "maps"
+PREDICTIONS, SETTINGS, MAPS, MODEL = "predictions.parquet", "unit.json", "maps", "model"
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,9 @@ class Unit:
         return self.folder / MAPS / f"{image_id}.png"
 
 
-def run_unit(task: str, method: Method, trial: Trial, root: Path, accelerator: Accelerator) -> Unit:
+def run_unit(
+    task: str, method: Method, trial: Trial, root: Path, accelerator: Accelerator, save_model: bool = False
+) -> Unit:
     """Train a method and predict, unless that is done; what is kept is kept whole or not at all.
 
     Args:
@@ -55,6 +57,8 @@ def run_unit(task: str, method: Method, trial: Trial, root: Path, accelerator: A
             Folder of all units.
         accelerator (`accelerate.Accelerator`):
             As which of how many processes; the first writes.
+        save_model (`bool`, *optional*, defaults to `False`):
+            Whether the trained model is kept too, in `model/`; a unit that is done stays as it is.
 
     Raises:
         ValueError: If the folder of the unit holds one of other photos or arguments.
@@ -67,6 +71,7 @@ def run_unit(task: str, method: Method, trial: Trial, root: Path, accelerator: A
         if accelerator.is_main_process:
             shutil.rmtree(partial, ignore_errors=True)
             (partial / MAPS).mkdir(parents=True)
+            trial = replace(trial, model_dir=partial / MODEL if save_model else None)
         accelerator.wait_for_everyone()
         start = time.perf_counter()
         predictions = _predict(task, method, trial, partial / MAPS)

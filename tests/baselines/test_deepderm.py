@@ -19,10 +19,9 @@ from fedd_hf.inference import predict_classification
 QUICK = FittingArguments(learning_rate=1e-3, batch_size=3, max_epochs=1, patience=1, plateau_patience=1)
 
 
-@pytest.fixture(scope="module")
-def photos():
-    painted = paint_dataset(num_per_tone=2, seed=3, size=64)
-    return painted.remove_columns("disease").add_column("disease", [*DIAGNOSES[:3], *DIAGNOSES[:3]])
+@pytest.fixture
+def photos(photos):
+    return photos.remove_columns("disease").add_column("disease", [*DIAGNOSES[:3], *DIAGNOSES[:3]])
 
 
 @pytest.fixture

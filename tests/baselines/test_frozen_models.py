@@ -4,7 +4,6 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from fedd_hf import FEDDImageProcessor
 from fedd_hf.baselines.arguments import FittingArguments
 from fedd_hf.baselines.encoders import LITE0
 from fedd_hf.baselines.fitting import accuracy
@@ -16,23 +15,12 @@ from fedd_hf.baselines.frozen_models import (
     train_frozen_classifier,
 )
 from fedd_hf.baselines.frozen_networks import DINOV2, NETWORKS, open_network
-from fedd_hf.data.synthetic import paint_dataset
 from fedd_hf.inference import predict_classification, predict_segmentation
 from fedd_hf.training.arguments import SegmentationArguments
 from fedd_hf.training.pixel_heads import train_pixel_classifiers
 from fedd_hf.training.pixels import StreamedFeatures
 
 QUICK = FittingArguments(learning_rate=1e-3, batch_size=4, max_epochs=3, patience=3, plateau_patience=2)
-
-
-@pytest.fixture(scope="module")
-def photos():
-    return paint_dataset(num_per_tone=2, seed=3, size=64)
-
-
-@pytest.fixture
-def processor():
-    return FEDDImageProcessor(size=32)
 
 
 @pytest.fixture

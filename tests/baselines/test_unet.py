@@ -15,16 +15,6 @@ from fedd_hf.inference import predict_segmentation
 QUICK = FittingArguments(learning_rate=1e-3, batch_size=4, max_epochs=2, patience=2, plateau_patience=1)
 
 
-@pytest.fixture(scope="module")
-def photos():
-    return paint_dataset(num_per_tone=2, seed=3, size=64)
-
-
-@pytest.fixture
-def processor():
-    return FEDDImageProcessor(size=32)
-
-
 @pytest.fixture
 def unet():
     return UNetForSegmentation.from_encoder(LITE0, image_size=32)

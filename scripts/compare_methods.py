@@ -5,7 +5,8 @@ Usage:
     python scripts/compare_methods.py --dataset pad-ufes-20 --root pad --task malignancy --output-dir runs/malignancy
     python scripts/compare_methods.py --dataset rows --root composite --methods FEDD VGG16 --output-dir runs/composite
 
-Type the same command again to go on with a run that was killed. Leaves `report.json`, `report.md` and a figure.
+Type the same command again to go on with a run that was killed. Leaves `report.json`, a figure and
+`report.md`, and `shown.json`, the rows that these two show.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ from transformers.utils import logging
 from fedd_hf.backbone_fedd import locate_backbone, read_backbone_defaults
 from fedd_hf.baselines.arguments import UNET_RECIPE
 from fedd_hf.data.loading import DataArguments
+from fedd_hf.evaluation.report import write_report
 from fedd_hf.experiments.label_efficiency import LabelEfficiencyArguments, run_label_efficiency
 from fedd_hf.experiments.method_settings import MethodSettings
 from fedd_hf.experiments.methods import FEDD, METHODS, make_method
 from fedd_hf.experiments.photo_sets import TEST, load_numbered_sets
 from fedd_hf.figures.label_efficiency import draw_label_efficiency
 from fedd_hf.figures.style import save_figure
-from fedd_hf.hub.method_table import describe_methods
+from fedd_hf.hub.method_table import choose_shown, describe_methods
 from fedd_hf.training.arguments import ReadingArguments, SegmentationArguments
 from fedd_hf.training.run import open_accelerator
 
@@ -133,10 +135,11 @@ def compare(comparison: ComparisonArguments, data: DataArguments, reading: Readi
 
 
 def show(report: dict[str, Any], metrics: Sequence[str], folder: Path) -> None:
-    """Draw curves with intervals, and write the table beside them."""
-    tones = [tone for tone in TONES if any(row["skin_tone"] == tone for row in report["curves"])]
-    save_figure(draw_label_efficiency(report["curves"], TEST, metrics, tones), folder / "curves")
-    (folder / "report.md").write_text(describe_methods(report, TEST, metrics, tones))
+    """Draw curves with intervals, write the tables beside them, and what both show."""
+    shown = choose_shown(report, TEST, metrics, TONES)
+    save_figure(draw_label_efficiency(shown["curves"], TEST, metrics, shown["shown"]["tones"]), folder / "curves")
+    (folder / "report.md").write_text(describe_methods(shown))
+    write_report(shown, folder / "shown.json")
     print(f"Open {folder / 'curves.png'} and {folder / 'report.md'}")
 
 

@@ -102,6 +102,7 @@ def test_what_a_baseline_depends_on_is_told(settings):
     assert method.name == "EfficientNetLite0"
     assert told["reading"] == {"network": "EfficientNetLite0", "weights": "imagenet", "image_size": 32}
     assert told["training"]["learning_rate"] == 1e-3
+    assert told["authors"]["learning_rate"] == 1e-4
     assert "seed" not in told["training"]
 
 

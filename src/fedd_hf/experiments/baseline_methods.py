@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import set_seed
 from transformers.modeling_outputs import ImageClassifierOutput
 
+from fedd_hf.baselines.arguments import CLASSIFIER_RECIPE, DEEPDERM_RECIPE, UNET_RECIPE, FittingArguments
 from fedd_hf.baselines.deepderm import DeepDermForImageClassification, train_deepderm, train_diagnoses
 from fedd_hf.baselines.encoders import RANDOM
 from fedd_hf.baselines.frozen_models import (
@@ -24,6 +25,7 @@ from fedd_hf.baselines.frozen_networks import WITHOUT_WEIGHTS
 from fedd_hf.baselines.unet import UNetForSegmentation, train_unet
 from fedd_hf.data.loading import DataArguments, load_splits, need_split
 from fedd_hf.inference import predict_classification
+from fedd_hf.training.arguments import SegmentationArguments
 from fedd_hf.training.pixel_heads import train_pixel_classifiers
 
 from .method_settings import MethodSettings
@@ -53,9 +55,9 @@ class CNNMethod:
 
     def describe(self, task: str, label_fraction: float) -> dict[str, Any]:
         """Return what predictions depend on besides the trial."""
-        training = asdict(self.settings.unet if task == SEGMENTATION else self.settings.classifier)
-        training.pop("seed")
-        return _describe(self.encoder, self.settings, training)
+        training = self.settings.unet if task == SEGMENTATION else self.settings.classifier
+        authors = UNET_RECIPE if task == SEGMENTATION else CLASSIFIER_RECIPE
+        return _describe(self.encoder, self.settings, training, authors)
 
     def segment(self, trial: Trial, maps_dir: Path) -> pd.DataFrame:
         """Train the U-Net and segment `trial.photos`."""
@@ -92,8 +94,7 @@ class FrozenMethod:
 
     def describe(self, task: str, label_fraction: float) -> dict[str, Any]:
         """Return what predictions depend on besides the trial."""
-        training = asdict(self.settings.segmentation if task == SEGMENTATION else self.settings.classifier)
-        training.pop("seed")
+        training = self.settings.segmentation if task == SEGMENTATION else self.settings.classifier
         return _describe(self.network, self.settings, training)
 
     def segment(self, trial: Trial, maps_dir: Path) -> pd.DataFrame:
@@ -130,9 +131,7 @@ class DeepDermMethod:
 
     def describe(self, task: str, label_fraction: float) -> dict[str, Any]:
         """Return what predictions depend on besides the trial."""
-        training = asdict(self.settings.deepderm)
-        training.pop("seed")
-        return _describe("DeepDerm", self.settings, training)
+        return _describe("DeepDerm", self.settings, self.settings.deepderm, DEEPDERM_RECIPE)
 
     def segment(self, trial: Trial, maps_dir: Path) -> pd.DataFrame:
         """Refuse: this is a method for malignancy alone."""
@@ -206,9 +205,19 @@ def _name(name: str, settings: MethodSettings) -> str:
     return f"{name} ({NOT_A_COMPARISON})" if settings.weights == RANDOM else name
 
 
-def _describe(network: str, settings: MethodSettings, training: dict[str, Any]) -> dict[str, Any]:
+def _describe(
+    network: str,
+    settings: MethodSettings,
+    training: FittingArguments | SegmentationArguments,
+    authors: FittingArguments | None = None,
+) -> dict[str, Any]:
+    """Say what is read and how it is trained, and what the authors of the paper do otherwise."""
     read = {"network": network, "weights": settings.weights, "image_size": settings.image_size}
-    return {"reading": read, "training": training}
+    used = asdict(replace(training, seed=0))
+    told = {"reading": read, "training": {name: value for name, value in used.items() if name != "seed"}}
+    if authors is None:
+        return told
+    return told | {"authors": {name: value for name, value in asdict(authors).items() if value != used[name]}}
 
 
 class _Benign(nn.Module):

@@ -11,10 +11,11 @@ from fedd_hf.figures.style import TITLES
 from .paper_tables import NOTHING, Table, tabulate_gaps
 
 EVERYBODY = "all"
+ROWS = ("curves", "differences", "gaps")
 
 
-def describe_methods(report: dict[str, Any], test: str, metrics: Sequence[str], tones: Sequence[str]) -> str:
-    """Return the tables of a label-efficiency report as Markdown.
+def choose_shown(report: dict[str, Any], test: str, metrics: Sequence[str], tones: Sequence[str]) -> dict[str, Any]:
+    """Keep of a label-efficiency report what its tables and figure show: a hundredth of its size.
 
     Args:
         report (`dict`):
@@ -26,16 +27,39 @@ def describe_methods(report: dict[str, Any], test: str, metrics: Sequence[str], 
         tones (`list[str]`):
             Skin tones to show, `"all"` among them.
     """
-    tables: list[Table] = []
-    for metric in metrics:
-        chosen = {
-            name: [row for row in report[name] if row["test"] == test and row["metric"] == metric]
-            for name in ("curves", "differences", "gaps")
-        }
-        tables += [_tabulate_values(chosen["curves"], metric, tone) for tone in tones]
-        tables.append(_tabulate_differences(chosen["differences"], metric, report["methods"][0]))
-        tables.append(_tabulate_gaps(chosen["gaps"], metric, tones))
-    return "\n".join(as_markdown(table) for table in tables if table.rows)
+    tables = {name: [row for row in report[name] if row["test"] == test and row["metric"] in metrics] for name in ROWS}
+    known = [tone for tone in tones if any(row["skin_tone"] == tone for row in tables["curves"])]
+    chosen = {
+        "curves": [row for row in tables["curves"] if row["skin_tone"] in known],
+        "differences": [row for row in tables["differences"] if row["skin_tone"] in known],
+        "gaps": [row for row in tables["gaps"] if {row["reference"], row["skin_tone"]} <= set(known)],
+    }
+    kept = {name: report[name] for name in ("task", "methods", "seeds", "settings", "seconds", "machine")}
+    return {**kept, "shown": {"test": test, "metrics": list(metrics), "tones": known}, **chosen}
+
+
+def describe_methods(shown: dict[str, Any]) -> str:
+    """Return the tables of a comparison as Markdown.
+
+    Args:
+        shown (`dict`):
+            What [`choose_shown`] keeps.
+    """
+    return "\n".join(as_markdown(table) for table in tabulate_methods(shown))
+
+
+def tabulate_methods(shown: dict[str, Any]) -> list[Table]:
+    """Return for each metric its values by skin tone, the differences from the first method, and the gaps."""
+    return [table for metric in shown["shown"]["metrics"] for table in _tabulate_metric(shown, metric) if table.rows]
+
+
+def _tabulate_metric(shown: dict[str, Any], metric: str) -> list[Table]:
+    rows = {name: [row for row in shown[name] if row["metric"] == metric] for name in ROWS}
+    return [
+        *(tabulate_values(rows["curves"], metric, tone) for tone in shown["shown"]["tones"]),
+        tabulate_differences(rows["differences"], metric, shown["methods"][0]),
+        _tabulate_gaps(rows["gaps"], metric),
+    ]
 
 
 def as_markdown(table: Table) -> str:
@@ -45,7 +69,8 @@ def as_markdown(table: Table) -> str:
     return f"**{table.title}**\n\n{body}" + (f"\n{table.note}\n" if table.note else "")
 
 
-def _tabulate_values(rows: list[dict[str, Any]], metric: str, tone: str) -> Table:
+def tabulate_values(rows: list[dict[str, Any]], metric: str, tone: str) -> Table:
+    """Tabulate a metric of a skin tone: methods downwards, numbers of labelled photos to the right."""
     of_tone = [row for row in rows if row["skin_tone"] == tone]
     photos = max((row["n"] for row in of_tone), default=0)
     who = "test photos" if tone == EVERYBODY else f"test photos of skin tone {tone}"
@@ -53,7 +78,8 @@ def _tabulate_values(rows: list[dict[str, Any]], metric: str, tone: str) -> Tabl
     return _by_labelled(of_tone, title, format_interval)
 
 
-def _tabulate_differences(rows: list[dict[str, Any]], metric: str, first: str) -> Table:
+def tabulate_differences(rows: list[dict[str, Any]], metric: str, first: str) -> Table:
+    """Tabulate in the same way by how much the first method is better than each other one."""
     title = f"{TITLES.get(metric, metric)}: {first} minus the method, on the same test photos"
     of_all = [row for row in rows if row["skin_tone"] == EVERYBODY]
     return _by_labelled(of_all, title, lambda row: format_interval(row | {"value": row["difference"]}))
@@ -70,10 +96,9 @@ def _by_labelled(rows: list[dict[str, Any]], title: str, show: Callable[[dict[st
     return Table(title, ["method", *(f"{number} labelled" for number in numbers)], body, describe_flags(rows))
 
 
-def _tabulate_gaps(rows: list[dict[str, Any]], metric: str, tones: Sequence[str]) -> Table:
+def _tabulate_gaps(rows: list[dict[str, Any]], metric: str) -> Table:
     """Compare skin tones of each method at each number of labelled photos."""
-    shown = [row for row in rows if {row["reference"], row["skin_tone"]} <= set(tones)]
-    gaps = tabulate_gaps(shown, metric)
-    body = [[row["method"], str(row["photos"]), *cells[1:]] for row, cells in zip(shown, gaps.rows, strict=True)]
+    gaps = tabulate_gaps(rows, metric)
+    body = [[row["method"], str(row["photos"]), *cells[1:]] for row, cells in zip(rows, gaps.rows, strict=True)]
     title = f"{TITLES.get(metric, metric)}: gaps between skin tones"
     return Table(title, ["method", "labelled", *gaps.header[1:]], body, gaps.note)

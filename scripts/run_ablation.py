@@ -4,10 +4,11 @@ Usage:
     python scripts/run_ablation.py --output-dir runs/grid
     python scripts/run_ablation.py --dataset ddi --root ddi --masks ddi-seg --output-dir runs/grid-ddi
     python scripts/run_ablation.py --task segmentation --output-dir runs/readings
+    python scripts/run_ablation.py --task segmentation --dataset pad-ufes-20 --root pad --output-dir runs/readings-pad
 
 The task `classification` is the grid of the paper, 7 blocks, 21 timesteps and 4 label fractions, tested on test photos
 and chosen on validation photos; give the same folder again to go on with a grid that was killed. The task
-`segmentation` compares sets of blocks on painted photos.
+`segmentation` compares sets of blocks on validation photos; of painted ones, on such that no other experiment uses.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
-from datasets import disable_progress_bars
+from datasets import Dataset, disable_progress_bars
 from transformers import HfArgumentParser
 from transformers.utils import logging
 
@@ -35,6 +36,7 @@ from fedd_hf.experiments.block_timestep import (
     tabulate_accuracies,
     tabulate_choices,
 )
+from fedd_hf.experiments.photo_sets import load_numbered_sets
 from fedd_hf.training.arguments import ClassificationArguments, ReadingArguments, SegmentationArguments
 from fedd_hf.training.run import open_accelerator
 
@@ -53,12 +55,14 @@ class AblationArguments:
         task (`str`): `classification` or `segmentation`.
         features (`str`, *optional*): Folder of the feature stores; `features` in `output_dir` by default.
         num_steps (`int`): Training steps of each pixel head.
+        labelled (`int`): Photos that pixel heads learn from, unless they are painted.
     """
 
     output_dir: str = field(metadata={"help": "folder for the results; give it again to go on"})
     task: str = field(default="classification", metadata={"help": "classification or segmentation"})
     features: str | None = field(default=None, metadata={"help": "folder of the feature stores"})
     num_steps: int = field(default=200, metadata={"help": "training steps of each pixel head"})
+    labelled: int = field(default=60, metadata={"help": "photos that pixel heads learn from, unless painted"})
 
     def __post_init__(self) -> None:
         if self.task not in TASKS:
@@ -96,11 +100,11 @@ def classify(
 def segment(
     data: DataArguments, reading: ReadingArguments, ablation: AblationArguments, accelerator: Accelerator
 ) -> None:
-    if data.dataset != "painted" or reading.blocks is not None:
-        raise ValueError("Pixel heads are compared on painted photos and on fixed sets of blocks; give neither.")
+    if reading.blocks is not None:
+        raise ValueError("Pixel heads are compared on fixed sets of blocks; do not give `blocks`.")
     size = reading.image_size or IMAGE_SIZE
     arguments = SegmentationArguments(num_steps=ablation.num_steps, learning_rate=5e-3, pixels_per_image=200)
-    photos = paint_selection_photos(size)
+    photos = load_selection_photos(data, size, ablation.labelled)
     common = (reading.backbone, READINGS, reading.timesteps or TIMESTEPS, size, *photos, arguments)
     rows: list[dict[str, Any]] = []
     for row in compare_segmentation_readings(*common, ablation.store, accelerator):
@@ -109,6 +113,14 @@ def segment(
         write_report({"segmentation": rows}, ablation.folder / "segmentation.json")
     best = max(rows, key=lambda row: row["mean_iou"])
     write_default("segmentation", best["blocks"], best["timestep"], size, ablation)
+
+
+def load_selection_photos(data: DataArguments, size: int, labelled: int) -> tuple[Dataset, Dataset]:
+    """Return photos that pixel heads learn from, and those by which readings are chosen."""
+    if data.dataset == "painted":
+        return paint_selection_photos(size)
+    photos = load_numbered_sets(data, "segmentation", [labelled])
+    return next(iter(photos.train.values())), photos.validation
 
 
 def write_default(task: str, blocks: list[int], timestep: int, image_size: int, ablation: AblationArguments) -> None:

@@ -101,3 +101,21 @@ def test_the_segmentation_task_writes_the_best_reading_beside_that_of_the_other_
         "classification": {"blocks": [4]},
         "segmentation": {"blocks": best["blocks"], "timesteps": [50], "image_size": 64},
     }
+
+
+@pytest.mark.slow
+def test_readings_are_compared_on_the_photos_of_a_dataset(tmp_path):
+    AcceleratorState._reset_state(reset_partial_state=True)
+    splits = {"train": 2, "validation": 1, "test": 1}
+    for seed, (split, per_tone) in enumerate(splits.items()):
+        rows = paint_dataset(num_per_tone=per_tone, seed=seed, size=32)
+        (tmp_path / "rows").mkdir(exist_ok=True)
+        rows.to_parquet(tmp_path / "rows" / f"{split}.parquet")
+    arguments = ["--task", "segmentation", "--dataset", "rows", "--root", tmp_path / "rows", "--labelled", "3"]
+    arguments += ["--image-size", "32", "--num-steps", "2", "--timesteps", "50", "--output-dir", tmp_path]
+
+    runpy.run_path(str(SCRIPT))["main"]([str(argument) for argument in arguments])
+
+    features = list((tmp_path / "features").rglob("*.safetensors"))
+    assert len(features) == 3 + 3
+    assert len(json.loads((tmp_path / "segmentation.json").read_text())["segmentation"]) == 7

@@ -1,0 +1,148 @@
+"""The card of a trained model: its configuration and its report -> Markdown with the metadata that the Hub reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+
+from fedd_hf.evaluation.report import HEADLINES, choose_rows, markdown_by_tone
+from fedd_hf.figures.style import TITLES
+
+from .cards import render_card
+
+SEGMENTATION, MALIGNANCY = "segmentation", "malignancy"
+PIPELINES = {SEGMENTATION: "image-segmentation", MALIGNANCY: "image-classification"}
+HUB_NAMES = {"auroc": "roc_auc"}
+HUB_METRICS = {SEGMENTATION: ["mean_iou"], MALIGNANCY: ["roc_auc"]}
+TAGS = ("dermatology", "medical", "fairness", "skin-tone", "diffusion", "custom_code", "fedd")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """A painted photo that the page shows, and what the model says of it.
+
+    Args:
+        title (`str`):
+            What it is.
+        photo (`str`):
+            Path of the photo in the repository.
+        overlay (`str`, *optional*):
+            Path of the picture of its segmentation map.
+        scores (`dict[str, float]`, *optional*):
+            Score of each class.
+    """
+
+    title: str
+    photo: str
+    overlay: str | None = None
+    scores: dict[str, float] | None = None
+
+    def widget(self) -> dict[str, Any]:
+        """Return it as the Hub's widgets read it, with what the model says, since no provider may host the model."""
+        shown = {"src": self.photo, "example_title": self.title}
+        if self.scores is None:
+            return shown | {"output": {"url": self.overlay}}
+        return shown | {"output": [{"label": label, "score": score} for label, score in self.scores.items()]}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFacts:
+    """What a card says of a model.
+
+    Args:
+        repo_id (`str`):
+            Repository of the model.
+        task (`str`):
+            `"segmentation"` or `"malignancy"`.
+        config (`dict`):
+            Its `config.json`.
+        backbone_repo_id (`str`):
+            Repository of the backbone.
+        license (`str`):
+            Licence of the weights, as the Hub writes it.
+        data (`dict`):
+            `name` and `dataset` of the photos, and `train`, `validation` and `test`, a phrase on each.
+        training (`dict`):
+            Arguments of the training.
+        by_tone (`list[dict]`):
+            Rows of [`~fedd_hf.evaluation.by_tone`].
+        seconds (`float`):
+            What the training took.
+        machine (`dict`):
+            Versions and cores.
+        examples (`list[Example]`):
+            Painted photos to show.
+    """
+
+    repo_id: str
+    task: str
+    config: dict[str, Any]
+    backbone_repo_id: str
+    license: str
+    data: dict[str, str]
+    training: dict[str, Any]
+    by_tone: list[dict[str, Any]]
+    seconds: float
+    machine: dict[str, Any]
+    examples: Sequence[Example] = ()
+
+
+def render_model_card(facts: ModelFacts) -> str:
+    """Return the card of a model.
+
+    Args:
+        facts ([`ModelFacts`]):
+            What it says.
+
+    Raises:
+        ValueError: If the task is unknown.
+    """
+    if facts.task not in PIPELINES:
+        raise ValueError(f"`task` must be one of {list(PIPELINES)}, got {facts.task!r}.")
+    return render_card(
+        f"{facts.task}_model.md.j2",
+        facts=facts,
+        metadata_yaml=describe_metadata(facts).to_yaml(),
+        results=markdown_by_tone(facts.by_tone, TITLES),
+    )
+
+
+def describe_metadata(facts: ModelFacts) -> ModelCardData:
+    """Return the metadata of a card: what the Hub searches, links and shows beside the model."""
+    return ModelCardData(
+        base_model=facts.backbone_repo_id,
+        base_model_relation="adapter",
+        eval_results=list(_describe_results(facts)),
+        library_name="transformers",
+        license=facts.license,
+        metrics=HUB_METRICS[facts.task],
+        model_name=facts.repo_id.rpartition("/")[2],
+        pipeline_tag=PIPELINES[facts.task],
+        tags=list(TAGS),
+        widget=[example.widget() for example in facts.examples],
+    )
+
+
+def _describe_results(facts: ModelFacts) -> Iterator[EvalResult]:
+    """Give each headline metric of each skin tone with its number of photos and its interval."""
+    for row in choose_rows(facts.by_tone, HEADLINES):
+        if row["value"] is None:
+            continue
+        yield EvalResult(
+            task_type=PIPELINES[facts.task],
+            dataset_type=facts.data["dataset"],
+            dataset_name=f"{facts.data['name']}, skin tone {row['skin_tone']}",
+            dataset_config=row["skin_tone"],  # results of one configuration are put together
+            dataset_split="test",
+            dataset_args={"skin_tone": row["skin_tone"], "photos": row["n"]},
+            metric_type=HUB_NAMES.get(row["metric"], row["metric"]),
+            metric_name=TITLES[row["metric"]],
+            metric_value=row["value"],
+            metric_args={"low": row["low"], "high": row["high"], "confidence": 0.95},
+        )
+
+
+__all__ = ["Example", "ModelFacts", "describe_metadata", "render_model_card"]

@@ -1,0 +1,104 @@
+"""Folders -> repositories of the Hub: one commit each, of what has changed and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub import HfApi
+from huggingface_hub.errors import RevisionNotFoundError
+
+from .guard import list_files
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repository:
+    """A folder and the repository that it becomes.
+
+    Args:
+        repo_id (`str`):
+            Name on the Hub.
+        repo_type (`str`):
+            `"model"`, `"dataset"` or `"space"`.
+        folder (`Path`):
+            All of its files.
+        space_sdk (`str`, *optional*):
+            What runs a Space.
+    """
+
+    repo_id: str
+    repo_type: str
+    folder: Path
+    space_sdk: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PushArguments:
+    """How repositories are published.
+
+    Args:
+        private (`bool`):
+            Whether new repositories are seen by their owners alone.
+        gated (`str`, *optional*):
+            `"auto"` or `"manual"`: readers have to ask, and are let in at once or one by one.
+        tag (`str`, *optional*):
+            Name that the commits get.
+
+    Raises:
+        ValueError: If `gated` is something else.
+    """
+
+    private: bool = False
+    gated: str | None = None
+    tag: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.gated not in (None, "auto", "manual"):
+            raise ValueError(f"`gated` must be None, 'auto' or 'manual', got {self.gated!r}.")
+
+
+def push_repository(repository: Repository, arguments: PushArguments, api: HfApi) -> str:
+    """Make a repository what a folder is, and return its commit.
+
+    Files that are the same are not uploaded again, files that are not in the folder are deleted, all in one commit;
+    without a change there is none.
+
+    Args:
+        repository ([`Repository`]):
+            What to publish, and where.
+        arguments ([`PushArguments`]):
+            How.
+        api (`HfApi`):
+            As whom.
+
+    Raises:
+        HfHubHTTPError: If the Hub refuses.
+        ValueError: If the tag is that of another commit.
+    """
+    where = {"repo_id": repository.repo_id, "repo_type": repository.repo_type}
+    api.create_repo(**where, private=arguments.private, exist_ok=True, space_sdk=repository.space_sdk)
+    if arguments.gated is not None:
+        api.update_repo_settings(**where, gated=arguments.gated)
+    message = "Publish from a folder that was checked"
+    uploaded = api.upload_folder(**where, folder_path=repository.folder, commit_message=message, delete_patterns="*")
+    if arguments.tag is not None:
+        _tag(where, arguments.tag, uploaded.oid, api)
+    return uploaded.oid
+
+
+def _tag(where: dict[str, str], tag: str, commit: str, api: HfApi) -> None:
+    try:
+        tagged = api.repo_info(**where, revision=tag).sha
+    except RevisionNotFoundError:
+        api.create_tag(**where, tag=tag, revision=commit)
+        return
+    if tagged != commit:
+        raise ValueError(f"The tag {tag!r} of {where['repo_id']} is that of the commit {tagged}. Choose another one.")
+
+
+def describe_repository(repository: Repository) -> str:
+    """Return a line for each file with its size in bytes."""
+    files = list_files(repository.folder)
+    lines = [f"  {path.stat().st_size:>12,}  {path.relative_to(repository.folder).as_posix()}" for path in files]
+    total = sum(path.stat().st_size for path in files)
+    return "\n".join([f"{repository.repo_type} {repository.repo_id}: {len(files)} files, {total:,} bytes", *lines])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import SpaceCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 
@@ -49,4 +50,17 @@ def render_card(template_name: str, *, autoescape: bool = False, **fields: Any) 
     return environment.get_template(template_name).render(fields)
 
 
-__all__ = ["render_card", "templates_dir"]
+def render_metric_card(*, title: str, **fields: str) -> str:
+    """Return the card of a metric, which the Hub shows as a static Space.
+
+    Args:
+        title (`str`):
+            Name of the metric.
+        fields:
+            `repo_id`, and `description`, `inputs_description` and `citation` of the module of `evaluate`.
+    """
+    metadata = SpaceCardData(title=title, sdk="static", license="apache-2.0", tags=["evaluate", "metric", "fedd"])
+    return render_card("metric.md.j2", metadata_yaml=metadata.to_yaml(), title=title, **fields)
+
+
+__all__ = ["render_card", "render_metric_card", "templates_dir"]

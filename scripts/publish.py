@@ -1,0 +1,240 @@
+"""Publish the backbone, ddi-seg, the metrics and the models of a quickstart on the Hub, each with its card.
+
+Usage:
+    fedd quickstart
+    python scripts/publish.py --quickstart quickstart --dry-run
+    python scripts/publish.py --quickstart quickstart --ddi-seg ddi-seg --owner my-name --private
+
+Everything is written to a temporary folder and checked before the first byte leaves. Then what others stand on comes
+first: backbone, dataset, metrics, models. A repository is one commit; typed again, only what changed is uploaded.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import evaluate
+import numpy as np
+from datasets import disable_progress_bars, load_dataset
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError
+from transformers import HfArgumentParser
+from transformers.utils import logging
+
+from fedd_hf import FEDDConfig, FEDDForSegmentation
+from fedd_hf.backbone_fedd import locate_backbone
+from fedd_hf.data.ddi.release import released_splits
+from fedd_hf.data.masks import hash_mask
+from fedd_hf.data.schema import FEATURES
+from fedd_hf.data.synthetic import paint_dataset
+from fedd_hf.evaluation.report import read_report
+from fedd_hf.figures.overlays import overlay
+from fedd_hf.hub.cards import render_card, render_metric_card
+from fedd_hf.hub.guard import check_folder, hash_file
+from fedd_hf.hub.model_card import Example, ModelFacts, render_model_card
+from fedd_hf.hub.push import PushArguments, Repository, describe_repository, push_repository
+from fedd_hf.inference import score_photos, segment_photos
+from fedd_hf.pipelines import open_model
+
+HUB_CARDS = Path(__file__).resolve().parents[1] / "hub_cards"
+BACKBONE, DATASET = "derm-ddpm-64", "ddi-seg"
+EXAMPLE_SEED = 3  # of painted photos that no model saw or was scored on
+UNKNOWN_COMMIT = "0" * 40
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishArguments(PushArguments):
+    """What is published, and as whose.
+
+    Args:
+        quickstart (`str`): Folder that `fedd quickstart` left.
+        ddi_seg (`str`, *optional*): Folder that `build_ddi_seg.py` left.
+        owner (`str`): Name or organisation on the Hub.
+        dry_run (`bool`): Show every file and its size, and upload nothing.
+        confirm_masks (`bool`): You may publish the masks of FEDD's authors, who stated no licence.
+    """
+
+    quickstart: str = field(default="quickstart", metadata={"help": "folder that `fedd quickstart` left"})
+    ddi_seg: str | None = field(default=None, metadata={"help": "folder that build_ddi_seg.py left"})
+    owner: str = field(default="fedd", metadata={"help": "name or organisation on the Hub"})
+    dry_run: bool = field(default=False, metadata={"help": "show every file and its size, and upload nothing"})
+    confirm_masks: bool = field(default=False, metadata={"help": "you may publish the masks of FEDD's authors"})
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Where repositories are put together, and the pictures that may leave.
+
+    Args:
+        root (`Path`): Temporary folder.
+        owner (`str`): Name or organisation on the Hub.
+        pictures (`set[str]`): SHA-256 of the pictures that were painted, or drawn of such.
+    """
+
+    root: Path
+    owner: str
+    pictures: set[str] = field(default_factory=set)
+
+    def open(self, name: str, repo_type: str = "model", space_sdk: str | None = None) -> Repository:
+        """Return a new empty repository."""
+        folder = self.root / name
+        folder.mkdir()
+        return Repository(repo_id=f"{self.owner}/{name}", repo_type=repo_type, folder=folder, space_sdk=space_sdk)
+
+
+def stage_backbone(stage: Stage) -> Repository:
+    """Take the embedded backbone, whose card travels with it."""
+    repository = stage.open(BACKBONE)
+    shutil.copytree(locate_backbone("embedded"), repository.folder, dirs_exist_ok=True)
+    return repository
+
+
+def stage_dataset(stage: Stage, folder: Path, confirmed: bool) -> Repository:
+    """Take ddi-seg; masks of FEDD's authors only if the publisher may."""
+    if not confirmed and has_released_masks(folder):
+        raise ValueError(
+            f"{folder} holds the masks that the authors of FEDD released without a licence. If you may publish them, "
+            "add `--confirm-masks`."
+        )
+    repository = stage.open(DATASET, "dataset")
+    shutil.copytree(folder, repository.folder, dirs_exist_ok=True)
+    return repository
+
+
+def has_released_masks(folder: Path) -> bool:
+    released = set(released_splits()["mask_sha256"])
+    splits = load_dataset(str(folder), "segmentation").values()
+    return any(hash_mask(np.asarray(row["mask"])) in released for rows in splits for row in rows)
+
+
+def stage_metric(stage: Stage, name: str) -> Repository:
+    """Take a module of `evaluate`, which is fetched from a Space."""
+    repository, source = stage.open(name, "space", space_sdk="static"), HUB_CARDS / "metrics" / name
+    shutil.copy(source / f"{name}.py", repository.folder)
+    metric = evaluate.load(str(source))
+    told = {"title": metric.name.replace("_", " "), "repo_id": repository.repo_id}
+    told |= {part: getattr(metric, part) for part in ("description", "inputs_description", "citation")}
+    (repository.folder / "README.md").write_text(render_metric_card(**told))
+    (repository.folder / "index.html").write_text(render_card("metric.html.j2", autoescape=True, **told))
+    return repository
+
+
+def stage_models(stage: Stage, task: str, quickstart: Path, report: dict[str, Any]) -> Iterator[Repository]:
+    """Take a model of the quickstart twice: whole, and as heads that stand on the published backbone."""
+    model, processor = open_model(str(quickstart / task))
+    model.config.backbone, model.config.backbone_revision = f"{stage.owner}/{BACKBONE}", UNKNOWN_COMMIT
+    for suffix, save_backbone in (("", True), ("-heads", False)):
+        repository = stage.open(f"fedd-{task}-painted{suffix}")
+        model.config.save_backbone = save_backbone
+        model.save_pretrained(repository.folder)
+        processor.save_pretrained(repository.folder)
+        shutil.copy(HUB_CARDS / "handler.py", repository.folder)
+        (repository.folder / "requirements.txt").write_text(f"fedd-hf=={version('fedd-hf')}\n")
+        examples = draw_examples(model, processor, repository.folder)
+        stage.pictures.update(hash_file(path) for path in (repository.folder / "examples").iterdir())
+        facts = describe_model(repository.repo_id, task, model.config, report, examples)
+        (repository.folder / "README.md").write_text(render_model_card(facts))
+        yield repository
+
+
+def draw_examples(model: Any, processor: Any, folder: Path) -> list[Example]:
+    """Paint a photo of each skin tone, and write it with what the model says of it."""
+    examples = []
+    (folder / "examples").mkdir()
+    for row in paint_dataset(1, EXAMPLE_SEED):
+        photo, tone = row["image"], FEATURES["skin_tone"].int2str(row["skin_tone"])
+        told = {"title": f"Painted, skin tone {tone}", "photo": f"examples/{tone}.png"}
+        photo.save(folder / told["photo"])
+        if isinstance(model, FEDDForSegmentation):
+            told["overlay"] = f"examples/{tone}-map.png"
+            (segmented,) = segment_photos(model, processor, [photo])
+            overlay(photo, segmented.segmentation_map, model.config.id2label).save(folder / told["overlay"])
+            examples.append(Example(**told))
+        else:
+            (score,) = score_photos(model, processor, [photo])
+            scores = dict(zip(model.config.id2label.values(), (1 - score, score), strict=True))
+            examples.append(Example(**told, scores=scores))
+    return examples
+
+
+def describe_model(
+    repo_id: str, task: str, config: FEDDConfig, report: dict[str, Any], examples: list[Example]
+) -> ModelFacts:
+    """Say what the quickstart's report says."""
+    size, told = report["data"], report[task]
+    stopping = f"{3 * size['validation_per_tone']} more to stop by." if task == "malignancy" else ""
+    train = f"{3 * size['train_per_tone']} of them, {size['train_per_tone']} of each skin tone"
+    test = f"{3 * size['test_per_tone']} other painted photos, {size['test_per_tone']} of each skin tone."
+    return ModelFacts(
+        repo_id=repo_id,
+        task=task,
+        config=config.to_dict(),
+        backbone_repo_id=str(config.backbone),
+        license="cc-by-4.0",
+        data={"name": "Painted photos", "dataset": "painted", "train": train, "validation": stopping, "test": test},
+        training=told["arguments"],
+        by_tone=told["by_tone"],
+        seconds=report["seconds"][task],
+        machine=report["machine"],
+        examples=examples,
+    )
+
+
+def stage_all(stage: Stage, arguments: PublishArguments) -> Iterator[Repository]:
+    """Put every repository together, first those that others stand on."""
+    quickstart = Path(arguments.quickstart)
+    report = read_report(quickstart / "report.json")
+    yield stage_backbone(stage)
+    if arguments.ddi_seg is not None:
+        yield stage_dataset(stage, Path(arguments.ddi_seg), arguments.confirm_masks)
+    for folder in sorted((HUB_CARDS / "metrics").iterdir()):
+        yield stage_metric(stage, folder.name)
+    for task in ("segmentation", "malignancy"):
+        yield from stage_models(stage, task, quickstart, report)
+
+
+def publish(arguments: PublishArguments) -> None:
+    with TemporaryDirectory() as root:
+        stage = Stage(Path(root), arguments.owner)
+        repositories = []
+        for repository in stage_all(stage, arguments):
+            check_folder(repository.folder, stage.pictures)
+            print(describe_repository(repository), flush=True)
+            repositories.append(repository)
+        if not arguments.dry_run:
+            push_all(repositories, arguments)
+
+
+def push_all(repositories: list[Repository], arguments: PublishArguments) -> None:
+    """Push the backbone, and then what stands on its commit."""
+    api, backbone_commit = HfApi(), UNKNOWN_COMMIT
+    for repository in repositories:
+        config = repository.folder / "config.json"
+        if config.is_file():
+            config.write_text(config.read_text().replace(UNKNOWN_COMMIT, backbone_commit))
+        commit = push_repository(repository, arguments, api)
+        if repository.repo_id.endswith(f"/{BACKBONE}"):
+            backbone_commit = commit
+        print(f"{repository.repo_type} {repository.repo_id} is at {commit}", flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = HfArgumentParser(PublishArguments, description=__doc__)
+    disable_progress_bars()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        publish(*parser.parse_args_into_dataclasses(arguments))
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        sys.exit(f"publish: {error}")
+
+
+if __name__ == "__main__":
+    main()

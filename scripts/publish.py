@@ -36,7 +36,7 @@ from fedd_hf.data.schema import FEATURES
 from fedd_hf.data.synthetic import paint_dataset
 from fedd_hf.evaluation.report import read_report
 from fedd_hf.figures.overlays import overlay
-from fedd_hf.hub.cards import render_card, render_metric_card
+from fedd_hf.hub.cards import render_metric_pages
 from fedd_hf.hub.guard import check_folder, hash_file
 from fedd_hf.hub.model_card import Example, ModelFacts, render_model_card
 from fedd_hf.hub.push import PushArguments, Repository, describe_repository, push_repository
@@ -119,10 +119,11 @@ def stage_metric(stage: Stage, name: str) -> Repository:
     repository, source = stage.open(name, "space", space_sdk="static"), HUB_CARDS / "metrics" / name
     shutil.copy(source / f"{name}.py", repository.folder)
     metric = evaluate.load(str(source))
-    told = {"title": metric.name.replace("_", " "), "repo_id": repository.repo_id}
-    told |= {part: getattr(metric, part) for part in ("description", "inputs_description", "citation")}
-    (repository.folder / "README.md").write_text(render_metric_card(**told))
-    (repository.folder / "index.html").write_text(render_card("metric.html.j2", autoescape=True, **told))
+    parts = ("description", "inputs_description", "citation")
+    told = {"repo_id": repository.repo_id} | {part: getattr(metric, part) for part in parts}
+    readme, page = render_metric_pages(metric.name.replace("_", " "), told)
+    (repository.folder / "README.md").write_text(readme)
+    (repository.folder / "index.html").write_text(page)
     return repository
 
 
@@ -146,22 +147,22 @@ def stage_models(stage: Stage, task: str, quickstart: Path, report: dict[str, An
 
 def draw_examples(model: Any, processor: Any, folder: Path) -> list[Example]:
     """Paint a photo of each skin tone, and write it with what the model says of it."""
-    examples = []
     (folder / "examples").mkdir()
-    for row in paint_dataset(1, EXAMPLE_SEED):
-        photo, tone = row["image"], FEATURES["skin_tone"].int2str(row["skin_tone"])
-        told = {"title": f"Painted, skin tone {tone}", "photo": f"examples/{tone}.png"}
-        photo.save(folder / told["photo"])
-        if isinstance(model, FEDDForSegmentation):
-            told["overlay"] = f"examples/{tone}-map.png"
-            (segmented,) = segment_photos(model, processor, [photo])
-            overlay(photo, segmented.segmentation_map, model.config.id2label).save(folder / told["overlay"])
-            examples.append(Example(**told))
-        else:
-            (score,) = score_photos(model, processor, [photo])
-            scores = dict(zip(model.config.id2label.values(), (1 - score, score), strict=True))
-            examples.append(Example(**told, scores=scores))
-    return examples
+    return [draw_example(model, processor, row, folder) for row in paint_dataset(1, EXAMPLE_SEED)]
+
+
+def draw_example(model: Any, processor: Any, row: dict[str, Any], folder: Path) -> Example:
+    photo, tone = row["image"], FEATURES["skin_tone"].int2str(row["skin_tone"])
+    title, name = f"Painted, skin tone {tone}", f"examples/{tone}.png"
+    photo.save(folder / name)
+    if not isinstance(model, FEDDForSegmentation):
+        (score,) = score_photos(model, processor, [photo])
+        labels = model.config.id2label.values()
+        return Example(title=title, photo=name, scores=dict(zip(labels, (1 - score, score), strict=True)))
+    (segmented,) = segment_photos(model, processor, [photo])
+    picture = f"examples/{tone}-map.png"
+    overlay(photo, segmented.segmentation_map, model.config.id2label).save(folder / picture)
+    return Example(title=title, photo=name, overlay=picture)
 
 
 def describe_model(

@@ -50,17 +50,18 @@ def render_card(template_name: str, *, autoescape: bool = False, **fields: Any) 
     return environment.get_template(template_name).render(fields)
 
 
-def render_metric_card(*, title: str, **fields: str) -> str:
-    """Return the card of a metric, which the Hub shows as a static Space.
+def render_metric_pages(title: str, told: dict[str, Any]) -> tuple[str, str]:
+    """Return the card of a metric and the page that its static Space shows.
 
     Args:
         title (`str`):
             Name of the metric.
-        fields:
+        told (`dict[str, str]`):
             `repo_id`, and `description`, `inputs_description` and `citation` of the module of `evaluate`.
     """
     metadata = SpaceCardData(title=title, sdk="static", license="apache-2.0", tags=["evaluate", "metric", "fedd"])
-    return render_card("metric.md.j2", metadata_yaml=metadata.to_yaml(), title=title, **fields)
+    card = render_card("metric.md.j2", metadata_yaml=metadata.to_yaml(), title=title, **told)
+    return card, render_card("metric.html.j2", autoescape=True, title=title, **told)
 
 
-__all__ = ["render_card", "render_metric_card", "templates_dir"]
+__all__ = ["render_card", "render_metric_pages", "templates_dir"]

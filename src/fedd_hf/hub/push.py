@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, cast
 
 from huggingface_hub import HfApi
 from huggingface_hub.errors import RevisionNotFoundError
@@ -75,25 +76,31 @@ def push_repository(repository: Repository, arguments: PushArguments, api: HfApi
         HfHubHTTPError: If the Hub refuses.
         ValueError: If the tag is that of another commit.
     """
-    where = {"repo_id": repository.repo_id, "repo_type": repository.repo_type}
-    api.create_repo(**where, private=arguments.private, exist_ok=True, space_sdk=repository.space_sdk)
-    if arguments.gated is not None:
-        api.update_repo_settings(**where, gated=arguments.gated)
-    message = "Publish from a folder that was checked"
-    uploaded = api.upload_folder(**where, folder_path=repository.folder, commit_message=message, delete_patterns="*")
+    name, kind = repository.repo_id, repository.repo_type
+    api.create_repo(name, repo_type=kind, private=arguments.private, exist_ok=True, space_sdk=repository.space_sdk)
+    if arguments.gated is not None and kind != "space":
+        api.update_repo_settings(name, repo_type=kind, gated=cast(Literal["auto", "manual"], arguments.gated))
+    uploaded = api.upload_folder(
+        repo_id=name,
+        repo_type=kind,
+        folder_path=repository.folder,
+        commit_message="Publish a folder that was checked",
+        delete_patterns="*",
+    )
     if arguments.tag is not None:
-        _tag(where, arguments.tag, uploaded.oid, api)
+        _tag(repository, arguments.tag, uploaded.oid, api)
     return uploaded.oid
 
 
-def _tag(where: dict[str, str], tag: str, commit: str, api: HfApi) -> None:
+def _tag(repository: Repository, tag: str, commit: str, api: HfApi) -> None:
+    name, kind = repository.repo_id, repository.repo_type
     try:
-        tagged = api.repo_info(**where, revision=tag).sha
+        tagged = api.repo_info(name, repo_type=kind, revision=tag).sha
     except RevisionNotFoundError:
-        api.create_tag(**where, tag=tag, revision=commit)
+        api.create_tag(name, repo_type=kind, tag=tag, revision=commit)
         return
     if tagged != commit:
-        raise ValueError(f"The tag {tag!r} of {where['repo_id']} is that of the commit {tagged}. Choose another one.")
+        raise ValueError(f"The tag {tag!r} of {name} is that of the commit {tagged}. Choose another one.")
 
 
 def describe_repository(repository: Repository) -> str:

@@ -10,6 +10,7 @@ from fedd_hf.training.arguments import PretrainingArguments, RunArguments
 from fedd_hf.training.backbone import _measure_loss, make_unet, pretrain_backbone, save_backbone
 from fedd_hf.training.run import RunState
 
+WEIGHTS = "diffusion_pytorch_model.safetensors"
 QUICK = {"image_sizes": [8, 16], "exposures": [24, 16], "batch_sizes": [4, 4], "look_every": 4}
 
 
@@ -175,10 +176,21 @@ def test_a_backbone_is_written_whole_in_half_precision_and_replaced(make_tiny, t
         unet.conv_in.weight.zero_()
     save_backbone(unet, DDPMScheduler(), tmp_path / "backbone")
 
-    kept = load_file(tmp_path / "backbone" / "unet" / "diffusion_pytorch_model.safetensors")
+    kept = load_file(tmp_path / "backbone" / "unet" / WEIGHTS)
     assert {tensor.dtype for tensor in kept.values()} == {torch.float16}
     assert not kept["conv_in.weight"].any()
     assert [path.name for path in tmp_path.iterdir()] == ["backbone"]
+
+
+def test_a_backbone_does_not_tell_the_folder_that_it_went_on_from(make_tiny, tmp_path):
+    save_backbone(make_tiny(), DDPMScheduler(), tmp_path / "first")
+    unet = UNet2DModel.from_pretrained(tmp_path / "first", subfolder="unet").float()
+    save_backbone(unet, DDPMScheduler(), tmp_path / "second")
+
+    configs = [(tmp_path / name / "unet" / "config.json").read_text() for name in ("first", "second")]
+    assert configs[0] == configs[1]
+    first, second = (load_file(tmp_path / name / "unet" / WEIGHTS) for name in ("first", "second"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 # --- two processes

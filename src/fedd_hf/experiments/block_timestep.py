@@ -448,7 +448,7 @@ def _markdown(lines: list[list[str]]) -> str:
 
 @torch.no_grad()
 def _iou_of_sampled_pixels(model: FEDDForSegmentation, features: StoredFeatures) -> np.ndarray:
-    """Return the IoU of each class over random pixels of every photo."""
+    """Return the IoU of each class over random pixels of every photo; NaN for a class that no photo has."""
     draws = PixelDraws(features, len(features), PIXELS_PER_IMAGE, seed=0)
     totals = np.zeros((model.config.num_labels, len(COUNTS)), dtype=np.int64)
     for batch in DataLoader(draws, batch_size=10, collate_fn=pass_on):
@@ -458,4 +458,5 @@ def _iou_of_sampled_pixels(model: FEDDForSegmentation, features: StoredFeatures)
         choices = vote(member_logits, model.config.voting).argmax(dim=1)
         counts = count_pixels(labels.numpy(), choices.cpu().numpy(), model.config.num_labels)
         totals += np.array([[of_class[name] for name in COUNTS] for of_class in counts])
-    return iou(totals)
+    true_pixels = totals[:, COUNTS.index("tp")] + totals[:, COUNTS.index("fn")]
+    return np.where(true_pixels > 0, iou(totals), np.nan)

@@ -174,7 +174,14 @@ def save_backbone(unet: UNet2DModel, scheduler: DDPMScheduler, folder: Path) -> 
     """Write a diffusers folder, weights in half precision, whole or not at all; one that is there is replaced."""
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    copy.deepcopy(unet).half().save_pretrained(partial / "unet")
+    _forget_origin(unet).half().save_pretrained(partial / "unet")
     scheduler.save_pretrained(partial / "scheduler")
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
+
+
+def _forget_origin(unet: UNet2DModel) -> UNet2DModel:
+    """Return a copy whose configuration does not name the folder that the weights came from."""
+    copied = UNet2DModel.from_config({name: value for name, value in unet.config.items() if name[0] != "_"})
+    copied.load_state_dict(unet.state_dict())
+    return copied

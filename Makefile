@@ -14,7 +14,7 @@ $(VENV)/.package: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.package
-	$(INSTALL) --editable ".[baselines,dev]"
+	$(INSTALL) --editable ".[baselines,demo,dev]"
 	touch $@
 
 install: $(VENV)/.dev

@@ -8,7 +8,7 @@ from io import BytesIO
 from typing import Any
 
 import numpy as np
-import torch
+from accelerate import PartialState
 from PIL import Image
 
 from fedd_hf import FEDDForSegmentation
@@ -37,7 +37,7 @@ class EndpointHandler:
 
     def __init__(self, path: str = "") -> None:
         self.model, self.processor = open_model(path)
-        self.model.to("cuda" if torch.cuda.is_available() else "cpu")
+        self.model.to(PartialState().device)
 
     def __call__(self, data: dict[str, Any]) -> list[dict[str, Any]]:
         """Answer one request.

@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "experiments": MODEL_FAMILY | {"training", "inference", "evaluation", "data", "baselines", "skin_tone"},
     "figures": {"evaluation", "skin_tone", "pixel_class"},
     "hub": {"evaluation", "figures"},
+    "demo": MODEL_FAMILY | {"inference", "evaluation", "figures"},
     "__init__": MODEL_FAMILY | {"skin_tone"},
 }
 IMPORTS_EVERYTHING = {"cli", "__main__"}

@@ -87,6 +87,31 @@ def predict(
         raise typer.Exit(code=1)
 
 
+@app.command()
+def demo(
+    quickstart: Annotated[Path, typer.Option(file_okay=False, help="Folder that `fedd quickstart` left.")] = (
+        Path("quickstart")
+    ),
+    port: Annotated[int | None, typer.Option(help="Port of the page; by default the first from 7860 on.")] = None,
+) -> None:
+    """Open a page in the browser's reach on which the models of a quickstart look at a photo; nothing is kept."""
+    try:
+        from fedd_hf.demo import Examiner, build_demo, launch
+    except ImportError as error:
+        _print(f'Failed: the demo needs gradio ({error}). Type `pip install "fedd-hf[demo]"`.')
+        raise typer.Exit(code=1) from error
+    from fedd_hf.evaluation.report import read_report
+    from fedd_hf.pipelines import open_model
+
+    try:
+        report = read_report(quickstart / "report.json")
+        segmenter, classifier = (open_model(str(quickstart / task)) for task in ("segmentation", "malignancy"))
+        examiner = Examiner(segmenter, classifier, report)
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(f"{error} Type `fedd quickstart` first.", param_hint="--quickstart") from error
+    launch(build_demo(examiner, sorted((quickstart / "photos").iterdir())[:3]), port)
+
+
 def _open_models(names: list[str]) -> list[Any]:
     from fedd_hf.pipelines import open_model
 

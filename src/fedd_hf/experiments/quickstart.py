@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pandas as pd
 from accelerate import Accelerator
 from datasets import Dataset
 from torch import Tensor
@@ -27,6 +28,7 @@ from fedd_hf.training.pixel_heads import train_pixel_classifiers
 from fedd_hf.training.pixels import StoredFeatures
 
 TRAIN_SEED, VALIDATION_SEED, TEST_SEED = 0, 1, 2
+ANSWERED = 0.8  # share of held-out photos on which a model does not abstain
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def _run_segmentation(
     predictions = predict_segmentation(model, processor, test, output_dir)
     predictions.to_parquet(output_dir / "segmentation_predictions.parquet")
     rows = segmentation_by_tone(predictions).to_dict("records")
-    return {"by_tone": rows, "final_loss": losses[-1], **_reading(model)}
+    return {"by_tone": rows, "final_loss": losses[-1], **_limit(predictions), **_reading(model)}
 
 
 def _run_malignancy(
@@ -115,7 +117,8 @@ def _run_malignancy(
     predictions = predict_classification(model, processor, test, output_dir)
     predictions.to_parquet(output_dir / "malignancy_predictions.parquet")
     rows = classification_by_tone(predictions).to_dict("records")
-    return {"by_tone": rows, "best_validation_loss": min(losses), "epochs": len(losses), **_reading(model)}
+    fitted = {"best_validation_loss": min(losses), "epochs": len(losses)}
+    return {"by_tone": rows, **fitted, **_limit(predictions), **_reading(model)}
 
 
 def _pool(
@@ -125,6 +128,11 @@ def _pool(
         store = FeatureStore(Path(root), model, processor, pooled_size=model.config.pooled_size)
         features, labels = pool_labelled(store, photos, accelerator)
     return features[:, 0], labels
+
+
+def _limit(predictions: pd.DataFrame) -> dict[str, float]:
+    """Return the uncertainty that four in five held-out photos do not exceed: above it, a model abstains."""
+    return {"abstain_above": float(predictions.groupby("image_id")["uncertainty"].first().quantile(ANSWERED))}
 
 
 def _reading(model: FEDDForSegmentation | FEDDForImageClassification) -> dict[str, Any]:

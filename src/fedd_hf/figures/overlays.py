@@ -35,10 +35,12 @@ def colour_map(segmentation_map: np.ndarray, labels: dict[int, str]) -> Image.Im
     return image
 
 
-def overlay(photo: Image.Image, segmentation_map: np.ndarray, labels: dict[int, str]) -> Image.Image:
+def overlay(
+    photo: Image.Image, segmentation_map: np.ndarray, labels: dict[int, str], opacity: float = OPACITY
+) -> Image.Image:
     """Lay the map over the photo, both of one size; background and pixels without a class stay clear."""
     shows_photo = np.full(256, 255, dtype=np.uint8)
-    shows_photo[[index for index, label in labels.items() if label != "background"]] = round(255 * (1 - OPACITY))
+    shows_photo[[index for index, label in labels.items() if label != "background"]] = round(255 * (1 - opacity))
     colours = colour_map(segmentation_map, labels).convert("RGB")
     return Image.composite(photo.convert("RGB"), colours, Image.fromarray(shows_photo[segmentation_map]))
 

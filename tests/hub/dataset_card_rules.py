@@ -5,21 +5,32 @@ reader that it was taken from, and what is stricter here than there.
 """
 
 import re
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-import yaml
+from card_rules import (
+    GATE_FIELDS,
+    LICENSES,
+    PIPELINE_TYPES,
+    SUBTASK_TYPES,
+    check_card,
+    check_gated_fields,
+    check_languages,
+    check_license,
+    check_path,
+    check_unique,
+    is_list_of_strings,
+    is_string,
+    is_whole,
+    mappings,
+    strings,
+    words,
+)
 
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-# Source: huggingface/hub-docs, datasetcard.md (names and types), docs/hub/datasets-gated.md (`gated`,
-# `extra_gated_*`), docs/hub/datasets-viewer-configure.md (`viewer`); huggingface/huggingface_hub,
-# src/huggingface_hub/repocard_data.py, `DatasetCardData` (which fields may be one string, `multilinguality`,
-# `config_names`, `train-eval-index`). The Hub lets unknown keys pass; here they are taken for misspellings.
+# Source: huggingface/hub-docs, datasetcard.md (names and types), docs/hub/datasets-viewer-configure.md (`viewer`);
+# huggingface/huggingface_hub, src/huggingface_hub/repocard_data.py, `DatasetCardData` (which fields may be one string,
+# `multilinguality`, `config_names`, `train-eval-index`). The Hub lets unknown keys pass; here they are taken for
+# misspellings.
 FIELDS = {
     "language": "a string or a list of strings",
     "language_details": "a string or a list of strings",
@@ -42,87 +53,7 @@ FIELDS = {
     "configs": "a list",
     "dataset_info": "a list or a mapping",
     "viewer": "a boolean",
-    "gated": "a boolean",
-    "extra_gated_fields": "a list or a mapping",
-    "extra_gated_prompt": "a string",
-    "extra_gated_heading": "a string",
-    "extra_gated_description": "a string",
-    "extra_gated_button_content": "a string",
-    "extra_gated_eu_disallowed": "a boolean",
-}
-
-# Source: huggingface/hub-docs, docs/hub/repositories-licenses.md, the whole table. The server's own message, quoted in
-# huggingface/huggingface_hub#4218, lists the same identifiers but for `openmdw-1.1`, which came later.
-LICENSES = _words(
-    """
-    apache-2.0 mit openrail bigscience-openrail-m creativeml-openrail-m bigscience-bloom-rail-1.0 bigcode-openrail-m
-    afl-3.0 artistic-2.0 bsl-1.0 bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear c-uda cc cc0-1.0 cc-by-2.0 cc-by-2.5
-    cc-by-3.0 cc-by-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nd-4.0 cc-by-nc-nd-3.0
-    cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 cdla-sharing-1.0 cdla-permissive-1.0
-    cdla-permissive-2.0 wtfpl ecl-2.0 epl-1.0 epl-2.0 etalab-2.0 eupl-1.1 eupl-1.2 agpl-3.0 gfdl gpl gpl-2.0 gpl-3.0
-    lgpl lgpl-2.1 lgpl-3.0 isc h-research intel-research lppl-1.3c ms-pl apple-ascl apple-amlr mpl-2.0 odc-by odbl
-    openmdw-1.0 openmdw-1.1 openrail++ osl-3.0 postgresql ofl-1.1 ncsa unlicense zlib pddl lgpl-lr deepfloyd-if-license
-    fair-noncommercial-research-license llama2 llama3 llama3.1 llama3.2 llama3.3 llama4 grok2-community gemma unknown
-    other
-    """
-)
-
-# Source: huggingface/hub-docs, datasetcard.md, comments of `license_name` and `license_link`.
-LICENSE_FILES = ("LICENSE", "LICENSE.md")
-
-# Source: huggingface/huggingface.js, packages/languages/src/languages_iso_639_1.ts, all 184 codes.
-TWO_LETTER_LANGUAGES = _words(
-    """
-    aa ab ae af ak am an ar as av ay az ba be bg bh bi bm bn bo br bs ca ce ch co cr cs cu cv cy da de dv dz ee el en
-    eo es et eu fa ff fi fj fo fr fy ga gd gl gn gu gv ha he hi ho hr ht hu hy hz ia id ie ig ii ik io is it iu ja jv
-    ka kg ki kj kk kl km kn ko kr ks ku kv kw ky la lb lg li ln lo lt lu lv mg mh mi mk ml mn mr ms mt my na nb nd ne
-    ng nl nn no nr nv ny oc oj om or os pa pi pl ps pt qu rm rn ro ru rw sa sc sd se sg si sk sl sm sn so sq sr ss st
-    su sv sw ta te tg th ti tk tl tn to tr ts tt tw ty ug uk ur uz ve vi vo wa wo xh yi yo za zh zu
-    """
-)
-
-# Source: huggingface/huggingface_hub, src/huggingface_hub/repocard_data.py, `DatasetCardData`: two or three letters
-# or one of these words. The almost 8,000 codes of three letters are known by their form only.
-LANGUAGE_WORDS = ("code", "multilingual")
-
-# Source: huggingface/huggingface.js, packages/tasks/src/pipelines.ts, keys of `PIPELINE_DATA`.
-TASK_CATEGORIES = _words(
-    """
-    text-classification token-classification table-question-answering question-answering zero-shot-classification
-    translation summarization feature-extraction text-generation fill-mask sentence-similarity text-to-speech
-    text-to-audio automatic-speech-recognition audio-to-audio audio-classification audio-text-to-text
-    voice-activity-detection depth-estimation image-classification object-detection image-segmentation text-to-image
-    image-to-text image-to-image image-to-video unconditional-image-generation video-classification
-    reinforcement-learning robotics tabular-classification tabular-regression tabular-to-text table-to-text
-    multiple-choice text-ranking text-retrieval time-series-forecasting text-to-video image-text-to-text
-    image-text-to-image image-text-to-video visual-question-answering document-question-answering
-    zero-shot-image-classification graph-ml mask-generation zero-shot-object-detection text-to-3d image-to-3d
-    image-feature-extraction video-text-to-text keypoint-detection visual-document-retrieval any-to-any video-to-video
-    other
-    """
-)
-
-# Source: huggingface/huggingface.js, packages/tasks/src/pipelines.ts, `SUBTASK_TYPES`.
-TASK_IDS = _words(
-    """
-    acceptability-classification entity-linking-classification fact-checking intent-classification
-    language-identification multi-class-classification multi-label-classification multi-input-text-classification
-    natural-language-inference semantic-similarity-classification sentiment-classification topic-classification
-    semantic-similarity-scoring sentiment-scoring sentiment-analysis hate-speech-detection text-scoring
-    named-entity-recognition part-of-speech parsing lemmatization word-sense-disambiguation coreference-resolution
-    extractive-qa open-domain-qa closed-domain-qa news-articles-summarization news-articles-headline-generation
-    dialogue-modeling dialogue-generation conversational language-modeling text-simplification explanation-generation
-    abstractive-qa open-domain-abstractive-qa open-book-qa closed-book-qa text2text-generation slot-filling
-    masked-language-modeling keyword-spotting speaker-identification audio-intent-classification
-    audio-emotion-recognition audio-language-identification multi-label-image-classification
-    multi-class-image-classification face-detection vehicle-detection instance-segmentation semantic-segmentation
-    panoptic-segmentation image-captioning image-inpainting image-colorization super-resolution grasping task-planning
-    tabular-multi-class-classification tabular-multi-label-classification tabular-single-column-regression rdf-to-text
-    multiple-choice-qa multiple-choice-coreference-resolution document-retrieval utterance-retrieval
-    entity-linking-retrieval fact-checking-retrieval univariate-time-series-forecasting
-    multivariate-time-series-forecasting visual-question-answering document-question-answering pose-estimation
-    """
-)
+} | GATE_FIELDS
 
 # Source: huggingface/huggingface_hub, src/huggingface_hub/repocard_data.py, `DatasetCardData`; huggingface/datasets,
 # src/datasets/utils/resources/{creators,multilingualities,size_categories}.json (only there: the size `unknown`).
@@ -132,14 +63,14 @@ VOCABULARIES = {
     "language_creators": CREATORS,
     "license": LICENSES,
     "multilinguality": frozenset({"monolingual", "multilingual", "translation", "other"}),
-    "size_categories": _words(
+    "size_categories": words(
         """
         n<1K 1K<n<10K 10K<n<100K 100K<n<1M 1M<n<10M 10M<n<100M 100M<n<1B 1B<n<10B 10B<n<100B 100B<n<1T n>1T unknown
         other
         """
     ),
-    "task_categories": TASK_CATEGORIES,
-    "task_ids": TASK_IDS,
+    "task_categories": PIPELINE_TYPES,
+    "task_ids": SUBTASK_TYPES,
 }
 
 # Source: huggingface/huggingface_hub, src/huggingface_hub/repocard_data.py (`original`, `extended`);
@@ -171,127 +102,35 @@ NESTINGS = ("list", "large_list", "sequence")
 DIMENSIONS = {"array2_d": 2, "array3_d": 3, "array4_d": 4, "array5_d": 5}
 TRANSLATIONS = ("translation", "translation_variable_languages")
 
-# Source: huggingface/hub-docs, docs/hub/datasets-gated.md, "Customize requested information".
-GATED_FIELD_TYPES = ("text", "checkbox", "date_picker", "country", "select")
-
 
 def check_dataset_card(text: str) -> list[str]:
     """Return what is wrong with the front matter of a dataset card, each as "place: what was expected, got what".
 
     An empty list means that the card is accepted. A front matter that cannot be read has one violation, the first.
     """
-    try:
-        metadata = _read_front_matter(text)
-    except (yaml.YAMLError, ValueError) as error:
-        return [f"front matter: {error}"]
-    if not isinstance(metadata, dict):
-        return [f"front matter: must be a mapping, got {metadata!r}"]
     checks = (
-        _check_types,
-        _check_vocabularies,
-        _check_license,
-        _check_languages,
+        check_license,
+        check_languages,
+        _check_language_details,
         _check_source_datasets,
         _check_configs,
         _check_dataset_info,
-        _check_gated_fields,
+        check_gated_fields,
     )
-    return [violation for check in checks for violation in check(metadata)]
+    return check_card(text, "dataset", fields=FIELDS, vocabularies=VOCABULARIES, checks=checks)
 
 
-# --- Front matter. Source: huggingface/datasets, src/datasets/utils/metadata.py, `_split_yaml_from_readme` and
-# `_NoDuplicateSafeLoader`. The Hub's `REGEX_YAML_BLOCK` (huggingface/huggingface_hub, src/huggingface_hub/repocard.py)
-# also takes blanks before the first line and after the second. It refuses tags that SafeLoader refuses
-# (huggingface/huggingface_hub#1950).
+# --- Languages, sources. Source: as the constants.
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        keys = Counter(repr(self.construct_object(key, deep=True)) for key, _ in node.value if key.value != "<<")
-        repeated = [key for key, count in keys.items() if count > 1]
-        if repeated:
-            raise yaml.constructor.ConstructorError(None, None, f"repeated keys {repeated}", node.start_mark)
-        return super().construct_mapping(node, deep=deep)
-
-
-def _read_front_matter(text: str) -> Any:
-    lines = re.split(r"\r\n|\r|\n", text)
-    if lines[0] != "---":
-        raise ValueError(f"the first line of the card must be '---', got {lines[0]!r}")
-    if "---" not in lines[1:]:
-        raise ValueError("a second line '---' must close it, got none")
-    return yaml.load("\n".join(lines[1 : lines.index("---", 1)]), Loader=_UniqueKeyLoader)
-
-
-# --- Types. Source: as `FIELDS`.
-
-
-def _is_string(value: Any) -> bool:
-    return isinstance(value, str) and value.strip() != ""
-
-
-def _is_list_of_strings(value: Any) -> bool:
-    return isinstance(value, list) and all(_is_string(item) for item in value)
-
-
-IS_OF_TYPE = {
-    "a string": _is_string,
-    "a list of strings": _is_list_of_strings,
-    "a string or a list of strings": lambda value: _is_string(value) or _is_list_of_strings(value),
-    "a boolean": lambda value: isinstance(value, bool),
-    "a list": lambda value: isinstance(value, list),
-    "a list or a mapping": lambda value: isinstance(value, list | dict),
-}
-
-
-def _check_types(metadata: dict) -> Iterator[str]:
-    for key, value in metadata.items():
-        if key not in FIELDS:
-            yield f"{key}: is not a field of dataset cards"
-        elif not IS_OF_TYPE[FIELDS[key]](value):
-            yield f"{key}: must be {FIELDS[key]}, got {value!r}"
-
-
-def _strings(metadata: dict, key: str) -> list[str]:
-    """List the strings of a field that may be one string; `_check_types` has seen the others."""
-    value = metadata.get(key, [])
-    return [item for item in (value if isinstance(value, list) else [value]) if _is_string(item)]
-
-
-# --- Vocabularies, licence, languages, sources. Source: as the constants.
-
-
-def _check_vocabularies(metadata: dict) -> Iterator[str]:
-    for key, vocabulary in VOCABULARIES.items():
-        for value in _strings(metadata, key):
-            if value not in vocabulary:
-                yield f"{key}: {value!r} is not in the Hub's list"
-
-
-def _check_license(metadata: dict) -> Iterator[str]:
-    name, link = metadata.get("license_name"), metadata.get("license_link")
-    if "other" in _strings(metadata, "license"):
-        if name is None:
-            yield "license_name: must name the licence when `license` is 'other', got none"
-        if link is None:
-            yield "license_link: must lead to the licence when `license` is 'other', got none"
-    if _is_string(name) and (name != name.lower() or re.search(r"\s", name)):
-        yield f"license_name: must be lower-case and without spaces, got {name!r}"
-    if _is_string(link) and link not in LICENSE_FILES and not re.fullmatch(r"https?://[^\s/]+\S*", link):
-        yield f"license_link: must be a URL or one of {LICENSE_FILES}, got {link!r}"
-
-
-def _check_languages(metadata: dict) -> Iterator[str]:
-    for code in _strings(metadata, "language"):
-        if code not in TWO_LETTER_LANGUAGES and code not in LANGUAGE_WORDS and not re.fullmatch("[a-z]{3}", code):
-            yield f"language: must be lower-case ISO 639 codes, got {code!r}"
-    for tag in _strings(metadata, "language_details"):
+def _check_language_details(metadata: dict) -> Iterator[str]:
+    for tag in strings(metadata, "language_details"):
         if not LANGUAGE_TAG.fullmatch(tag):
             yield f"language_details: must be BCP 47 tags, got {tag!r}"
 
 
 def _check_source_datasets(metadata: dict) -> Iterator[str]:
-    for name in _strings(metadata, "source_datasets"):
+    for name in strings(metadata, "source_datasets"):
         if not SOURCE_DATASET.fullmatch(name):
             yield f"source_datasets: must be 'original', 'extended' or datasets of the Hub, got {name!r}"
 
@@ -314,8 +153,8 @@ def _check_configs(metadata: dict) -> Iterator[str]:
             yield f"configs[{index}]: must be a mapping, got {config!r}"
 
     names = _config_names(configs)
-    yield from _check_unique(names, "configs")
-    defaults = [config.get("config_name") for config in _mappings(configs) if _is_default(config)]
+    yield from check_unique(names, "configs")
+    defaults = [config.get("config_name") for config in mappings(configs) if _is_default(config)]
     if len(defaults) > 1:
         yield f"configs: only one can be the default, got {defaults}"
 
@@ -326,12 +165,12 @@ def _is_default(config: dict) -> bool:
 
 def _check_config(config: dict, place: str) -> Iterator[str]:
     name = config.get("config_name")
-    if not _is_string(name) or set(name) & set(CHARACTERS_NOT_IN_A_CONFIG_NAME):
+    if not is_string(name) or set(name) & set(CHARACTERS_NOT_IN_A_CONFIG_NAME):
         yield (f"{place}.config_name: must be a string without any of {CHARACTERS_NOT_IN_A_CONFIG_NAME}, got {name!r}")
     if not isinstance(config.get("default", False), bool):
         yield f"{place}.default: must be a boolean, got {config['default']!r}"
     if "data_dir" in config:
-        yield from _check_path(config["data_dir"], f"{place}.data_dir")
+        yield from check_path(config["data_dir"], f"{place}.data_dir")
     if "data_files" in config:
         yield from _check_data_files(config["data_files"], f"{place}.data_files")
     if "features" in config:
@@ -348,19 +187,14 @@ def _check_data_files(data_files: Any, place: str) -> Iterator[str]:
             continue
         yield from _check_split_name(entry["split"], f"{place}[{index}].split")
         yield from _check_paths(entry["path"], f"{place}[{index}].path")
-    yield from _check_unique([entry.get("split") for entry in _mappings(data_files)], place)
+    yield from check_unique([entry.get("split") for entry in mappings(data_files)], place)
 
 
 def _check_paths(paths: Any, place: str) -> Iterator[str]:
     if paths == []:
         yield f"{place}: must name at least one file, got none"
     for path in paths if isinstance(paths, list) else [paths]:
-        yield from _check_path(path, place)
-
-
-def _check_path(path: Any, place: str) -> Iterator[str]:
-    if not _is_string(path) or re.match(r"/|\w+:", path) or "\\" in path or ".." in path.split("/"):
-        yield f"{place}: must be a path inside the repository, without '..', got {path!r}"
+        yield from check_path(path, place)
 
 
 def _check_split_name(name: Any, place: str) -> Iterator[str]:
@@ -373,7 +207,7 @@ def _splits_of_config(config: dict) -> set | None:
     data_files = config.get("data_files")
     if data_files is None:
         return None
-    return {str(entry.get("split")) for entry in _mappings(data_files)} or {"train"}
+    return {str(entry.get("split")) for entry in mappings(data_files)} or {"train"}
 
 
 # --- Dataset information. Source: huggingface/hub-docs, datasetcard.md; huggingface/datasets: src/datasets/info.py,
@@ -392,13 +226,13 @@ def _check_dataset_info(metadata: dict) -> Iterator[str]:
                 yield from _check_info(info, metadata, f"dataset_info[{index}]")
             else:
                 yield f"dataset_info[{index}]: must be a mapping, got {info!r}"
-        yield from _check_unique(_config_names(infos), "dataset_info")
+        yield from check_unique(_config_names(infos), "dataset_info")
 
 
 def _check_info(info: dict, metadata: dict, place: str) -> Iterator[str]:
-    configs = {str(config.get("config_name")): config for config in _mappings(metadata.get("configs"))}
+    configs = {str(config.get("config_name")): config for config in mappings(metadata.get("configs"))}
     name = info.get("config_name")
-    if not _is_string(name) or name not in configs:
+    if not is_string(name) or name not in configs:
         yield f"{place}.config_name: must be one of `configs`, {list(configs)}, got {name!r}"
     for key in ("download_size", "dataset_size"):
         if key in info and not _is_count(info[key]):
@@ -406,7 +240,7 @@ def _check_info(info: dict, metadata: dict, place: str) -> Iterator[str]:
     if "features" in info:
         yield from _check_features(info["features"], f"{place}.features")
     if "splits" in info:
-        expected = _splits_of_config(configs.get(name, {})) if _is_string(name) else None
+        expected = _splits_of_config(configs.get(name, {})) if is_string(name) else None
         yield from _check_splits(info["splits"], expected, f"{place}.splits")
 
 
@@ -422,14 +256,14 @@ def _check_splits(splits: Any, expected: set | None, place: str) -> Iterator[str
         for key in ("num_bytes", "num_examples"):
             if not _is_count(split.get(key)):
                 yield f"{place}[{index}].{key}: must be a whole number, got {split.get(key)!r}"
-    names = [str(split.get("name")) for split in _mappings(splits)]
-    yield from _check_unique(names, place)
+    names = [str(split.get("name")) for split in mappings(splits)]
+    yield from check_unique(names, place)
     if expected is not None and set(names) != expected:
         yield f"{place}: must be those of the configuration, {sorted(expected)}, got {sorted(names)}"
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return is_whole(value) and value >= 0
 
 
 def _check_features(features: Any, place: str) -> Iterator[str]:
@@ -437,12 +271,12 @@ def _check_features(features: Any, place: str) -> Iterator[str]:
         yield f"{place}: must be a list of features, got {features!r}"
         return
     for index, feature in enumerate(features):
-        if not isinstance(feature, dict) or not _is_string(feature.get("name")):
+        if not isinstance(feature, dict) or not is_string(feature.get("name")):
             yield f"{place}[{index}]: must be a mapping with a `name`, got {feature!r}"
             continue
         feature_type = {key: value for key, value in feature.items() if key != "name"}
         yield from _check_feature_type(feature_type, f"{place}.{feature['name']}")
-    yield from _check_unique([feature.get("name") for feature in _mappings(features)], place)
+    yield from check_unique([feature.get("name") for feature in mappings(features)], place)
 
 
 def _check_feature_type(feature_type: Any, place: str) -> Iterator[str]:
@@ -479,60 +313,21 @@ def _check_parametric_type(kind: Any, arguments: Any, place: str) -> Iterator[st
         if not isinstance(shape, list) or len(shape) != DIMENSIONS[kind]:
             yield f"{place}.{kind}.shape: must list {DIMENSIONS[kind]} sizes, got {shape!r}"
         yield from _check_dtype(arguments.get("dtype"), f"{place}.{kind}.dtype")
-    elif kind in TRANSLATIONS and not _is_list_of_strings(arguments.get("languages")):
+    elif kind in TRANSLATIONS and not is_list_of_strings(arguments.get("languages")):
         yield f"{place}.{kind}.languages: must be a list of strings, got {arguments.get('languages')!r}"
 
 
 def _check_class_names(names: Any, place: str) -> Iterator[str]:
     if not isinstance(names, dict) or not names or set(names) != {str(index) for index in range(len(names))}:
         yield f"{place}: must have the strings '0', '1', … without a gap as keys, got {names!r}"
-    elif not all(_is_string(name) for name in names.values()):
+    elif not all(is_string(name) for name in names.values()):
         yield f"{place}: must be strings, got {list(names.values())}"
     else:
-        yield from _check_unique(list(names.values()), place)
-
-
-# --- Gate. Source: huggingface/hub-docs, docs/hub/datasets-gated.md (a mapping) and datasetcard.md (a list).
-
-
-def _check_gated_fields(metadata: dict) -> Iterator[str]:
-    fields = metadata.get("extra_gated_fields")
-    for group in [fields] if isinstance(fields, dict) else fields if isinstance(fields, list) else []:
-        if not isinstance(group, dict):
-            yield f"extra_gated_fields: must hold pairs of a name and a type, got {group!r}"
-            continue
-        for name, field in group.items():
-            yield from _check_gated_field(field, f"extra_gated_fields.{name}")
-
-
-def _check_gated_field(field: Any, place: str) -> Iterator[str]:
-    field_type = field.get("type") if isinstance(field, dict) else field
-    if field_type not in GATED_FIELD_TYPES:
-        yield f"{place}: must be one of {GATED_FIELD_TYPES} or have it as `type`, got {field!r}"
-    elif field_type == "select":
-        options = field.get("options") if isinstance(field, dict) else None
-        if not isinstance(options, list) or not options or not all(_is_option(option) for option in options):
-            yield f"{place}.options: must list strings or pairs of `label` and `value`, got {options!r}"
-
-
-def _is_option(option: Any) -> bool:
-    if isinstance(option, dict):
-        return set(option) == {"label", "value"} and all(_is_string(text) for text in option.values())
-    return _is_string(option)
+        yield from check_unique(list(names.values()), place)
 
 
 # --- Shared by the groups.
 
 
-def _mappings(items: Any) -> list[dict]:
-    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
-
-
 def _config_names(items: list) -> list:
-    return [item.get("config_name") for item in _mappings(items)]
-
-
-def _check_unique(names: list, place: str) -> Iterator[str]:
-    repeated = [name for name, count in Counter(map(str, names)).items() if count > 1]
-    if repeated:
-        yield f"{place}: each name must occur once, got {repeated} more often"
+    return [item.get("config_name") for item in mappings(items)]

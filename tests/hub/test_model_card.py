@@ -4,7 +4,9 @@ import re
 from dataclasses import replace
 
 import pytest
+from card_rules import check_body, check_named_files
 from huggingface_hub import ModelCard
+from model_card_rules import check_model_card
 
 from fedd_hf.hub.model_card import Example, ModelFacts, render_model_card
 
@@ -76,6 +78,30 @@ def test_a_classifier_shows_its_scores_beside_the_example(facts):
     (widget,) = card.data.to_dict()["widget"]
     assert widget["output"] == [{"label": "benign", "score": 0.8}, {"label": "malignant", "score": 0.2}]
     assert card.data.pipeline_tag == "image-classification"
+
+
+@pytest.mark.parametrize("task", ["segmentation", "malignancy"])
+@pytest.mark.parametrize(
+    "shown",
+    [
+        pytest.param({"overlay": "examples/V-VI_overlay.png"}, id="a_map"),
+        pytest.param({"scores": {"benign": 0.8, "malignant": 0.2}}, id="scores"),
+        pytest.param({}, id="nothing"),
+    ],
+)
+def test_a_card_whose_example_shows_it_keeps_the_rules_of_the_hub(facts, task, shown):
+    example = Example(title="Skin tone V-VI", photo="examples/V-VI.png", **shown)
+    card = render_model_card(replace(facts, task=task, examples=[example]))
+    files = [example.photo, *filter(None, [example.overlay])]
+
+    assert check_model_card(card) + check_body(card, files) + check_named_files(card, files) == []
+
+
+@pytest.mark.parametrize("missing", ["examples", "by_tone"])
+def test_a_card_without_examples_or_results_keeps_the_rules_of_the_hub(facts, missing):
+    card = render_model_card(replace(facts, **{missing: []}))
+
+    assert check_model_card(card) + check_body(card, ["examples/V-VI_overlay.png"]) == []
 
 
 @pytest.mark.parametrize("task", ["segmentation", "malignancy"])

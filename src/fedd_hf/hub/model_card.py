@@ -43,9 +43,9 @@ class Example:
     def widget(self) -> dict[str, Any]:
         """Return it as the Hub's widgets read it, with what the model says, since no provider may host the model."""
         shown = {"src": self.photo, "example_title": self.title}
-        if self.scores is None:
-            return shown | {"output": {"url": self.overlay}}
-        return shown | {"output": [{"label": label, "score": score} for label, score in self.scores.items()]}
+        if self.scores is not None:
+            return shown | {"output": [{"label": label, "score": score} for label, score in self.scores.items()]}
+        return shown if self.overlay is None else shown | {"output": {"url": self.overlay}}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,10 +2,14 @@
 
 import jinja2
 import pytest
+from card_rules import check_body, check_named_files
 from huggingface_hub import ModelCard
+from model_card_rules import check_model_card
+from space_card_rules import check_space_card
 
+from fedd_hf.backbone_fedd import locate_backbone
 from fedd_hf.hub import cards
-from fedd_hf.hub.cards import render_card, templates_dir
+from fedd_hf.hub.cards import render_card, render_metric_pages, templates_dir
 
 BACKBONE = {
     "file_name": "256x256_diffusion_uncond.pt",
@@ -17,6 +21,34 @@ BACKBONE = {
     "dtype": "float32",
     "image_size": 256,
     "num_blocks": 18,
+}
+
+PRETRAINED = {
+    "num_parameters": 6_050_000,
+    "sources": {
+        "license": "cc-by-4.0",
+        "backbone": "fedd/derm-ddpm-64",
+        "probe": "pad-ufes-20=photos",
+        "probe_blocks": [6, 8],
+        "probe_timestep": 50,
+    },
+    "training": {
+        "image_sizes": [32, 64],
+        "exposures": [60_000, 42_000],
+        "batch_sizes": [24, 12],
+        "ema_decay": 0.999,
+        "least_crop": 0.4,
+        "learning_rate": 4e-4,
+    },
+    "photos": [{"dataset": "painted", "photos": 120, "times": 2}],
+    "losses": [0.5, 0.25],
+    "looks": [{"exposures": 60_000, "lesion_iou": 0.438, "low": 0.37, "high": 0.517}],
+}
+METRIC = {
+    "repo_id": "fedd/mean_iou_by_group",
+    "description": "IoU of each class in each group.",
+    "inputs_description": "predictions: maps of class ids",
+    "citation": "@inproceedings{carrion2023fedd}",
 }
 
 
@@ -83,3 +115,36 @@ def test_the_backbone_card_has_no_placeholder():
     card = render_card("backbone_adm.md.j2", **BACKBONE)
 
     assert not [mark for mark in ("{{", "{%", "TODO", "More Information Needed", "xxx") if mark in card]
+
+
+@pytest.mark.parametrize(
+    ("template", "fields"),
+    [
+        pytest.param("backbone_adm.md.j2", BACKBONE, id="converted"),
+        pytest.param("backbone_pretrained.md.j2", PRETRAINED, id="pretrained"),
+        pytest.param(
+            "backbone_pretrained.md.j2",
+            PRETRAINED | {"sources": {"license": "mit", "backbone": None, "probe": None}},
+            id="pretrained_from_nothing",
+        ),
+    ],
+)
+def test_the_card_keeps_the_rules_of_the_hub_of_a_backbone_that_is(template, fields):
+    card = render_card(template, **fields)
+
+    assert check_model_card(card) + check_body(card) == []
+
+
+def test_the_card_of_the_embedded_backbone_keeps_the_rules_of_the_hub():
+    folder = locate_backbone("embedded")
+    card = (folder / "README.md").read_text()
+    files = [path.relative_to(folder).as_posix() for path in folder.rglob("*")]
+
+    assert check_model_card(card) + check_body(card, files) + check_named_files(card, files) == []
+    assert ModelCard(card).data.library_name == "diffusers"
+
+
+def test_the_card_of_a_metric_keeps_the_rules_of_the_hub():
+    card, _ = render_metric_pages("mean iou by group", METRIC)
+
+    assert check_space_card(card) + check_body(card) == []

@@ -5,11 +5,10 @@ import pytest
 from card_rules import check_body, check_named_files
 from huggingface_hub import ModelCard
 from model_card_rules import check_model_card
-from space_card_rules import check_space_card
 
 from fedd_hf.backbone_fedd import locate_backbone
 from fedd_hf.hub import cards
-from fedd_hf.hub.cards import render_card, render_metric_pages, templates_dir
+from fedd_hf.hub.cards import render_card, templates_dir
 
 BACKBONE = {
     "file_name": "256x256_diffusion_uncond.pt",
@@ -43,12 +42,6 @@ PRETRAINED = {
     "photos": [{"dataset": "painted", "photos": 120, "times": 2}],
     "losses": [0.5, 0.25],
     "looks": [{"exposures": 60_000, "lesion_iou": 0.438, "low": 0.37, "high": 0.517}],
-}
-METRIC = {
-    "repo_id": "fedd/mean_iou_by_group",
-    "description": "IoU of each class in each group.",
-    "inputs_description": "predictions: maps of class ids",
-    "citation": "@inproceedings{carrion2023fedd}",
 }
 
 
@@ -142,9 +135,3 @@ def test_the_card_of_the_embedded_backbone_keeps_the_rules_of_the_hub():
 
     assert check_model_card(card) + check_body(card, files) + check_named_files(card, files) == []
     assert ModelCard(card).data.library_name == "diffusers"
-
-
-def test_the_card_of_a_metric_keeps_the_rules_of_the_hub():
-    card, _ = render_metric_pages("mean iou by group", METRIC)
-
-    assert check_space_card(card) + check_body(card) == []

@@ -6,6 +6,8 @@ import evaluate
 import numpy as np
 import pandas as pd
 import pytest
+from card_rules import check_body
+from space_card_rules import check_space_card
 
 from fedd_hf.evaluation.by_tone import (
     classification_by_tone,
@@ -13,6 +15,7 @@ from fedd_hf.evaluation.by_tone import (
     segmentation_by_tone,
     segmentation_gaps,
 )
+from fedd_hf.hub.cards import render_metric_pages
 from fedd_hf.inference import count_pixels
 from fedd_hf.skin_tone import SkinTone
 
@@ -101,3 +104,14 @@ def test_a_mask_of_another_size_is_refused(load):
         load("mean_iou_by_group").compute(
             predictions=[[[0, 1]]], references=[[[0, 1], [1, 1]]], groups=["I-II"], labels=LABELS
         )
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in METRICS.iterdir()))
+def test_the_card_of_a_metric_keeps_the_rules_of_the_hub(load, name):
+    metric = load(name)
+    parts = ("description", "inputs_description", "citation")
+    told = {"repo_id": f"fedd/{name}"} | {part: getattr(metric, part) for part in parts}
+
+    card, _ = render_metric_pages(metric.name.replace("_", " "), told)
+
+    assert check_space_card(card) + check_body(card, [f"{name}.py", "index.html"]) == []

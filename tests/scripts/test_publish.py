@@ -5,11 +5,16 @@ import shutil
 from pathlib import Path
 
 import pytest
+from card_rules import check_body, check_named_files
+from dataset_card_rules import check_dataset_card
+from model_card_rules import check_model_card
+from space_card_rules import check_space_card
 
 from fedd_hf.experiments.quickstart import QuickstartSize, run_quickstart
 from fedd_hf.training.arguments import ClassificationArguments, SegmentationArguments
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
+RULES = {"model": check_model_card, "dataset": check_dataset_card, "space": check_space_card}
 
 pytestmark = pytest.mark.slow
 
@@ -47,6 +52,23 @@ def test_a_dry_run_shows_every_file_and_uploads_nothing(main, quickstart, ddi_se
     assert "handler.py" in shown
     assert "examples/V-VI-map.png" in shown
     assert shown.count("README.md") == len(order)
+
+
+def test_every_card_keeps_the_rules_of_the_hub(main, quickstart, ddi_seg, monkeypatch):
+    violations = {}
+
+    def check_card(repository):
+        card = (repository.folder / "README.md").read_text()
+        files = [path.relative_to(repository.folder).as_posix() for path in repository.folder.rglob("*")]
+        found = RULES[repository.repo_type](card) + check_body(card, files) + check_named_files(card, files)
+        violations[repository.repo_id] = found
+        return ""
+
+    monkeypatch.setitem(main.__globals__, "describe_repository", check_card)
+    main(["--quickstart", str(quickstart), "--ddi-seg", str(ddi_seg), "--dry-run"])
+
+    assert len(violations) == 8
+    assert {repo_id: found for repo_id, found in violations.items() if found} == {}
 
 
 def test_masks_of_the_authors_need_a_confirmation(main, quickstart, released_zip, tmp_path):

@@ -130,9 +130,8 @@ WIDGET_OUTPUTS = (frozenset({"url"}), frozenset({"text"}), frozenset({"answer", 
 # Source: huggingface/hub-docs, docs/hub/models-widgets-examples.md, where the examples of these tasks have `src`.
 TASKS_OF_FILES = words(
     """
-    automatic-speech-recognition audio-classification audio-to-audio voice-activity-detection image-classification
-    object-detection image-segmentation image-to-image image-to-text image-to-video image-text-to-text
-    document-question-answering visual-question-answering zero-shot-image-classification video-classification
+    automatic-speech-recognition audio-to-audio audio-classification voice-activity-detection image-classification
+    object-detection image-segmentation image-to-image image-to-video zero-shot-image-classification
     """
 )
 

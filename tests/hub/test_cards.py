@@ -5,10 +5,11 @@ import pytest
 from card_rules import check_body, check_named_files
 from huggingface_hub import ModelCard
 from model_card_rules import check_model_card
+from space_card_rules import check_space_card
 
 from fedd_hf.backbone_fedd import locate_backbone
 from fedd_hf.hub import cards
-from fedd_hf.hub.cards import render_card, templates_dir
+from fedd_hf.hub.cards import render_card, render_space_card, templates_dir
 
 BACKBONE = {
     "file_name": "256x256_diffusion_uncond.pt",
@@ -135,3 +136,11 @@ def test_the_card_of_the_embedded_backbone_keeps_the_rules_of_the_hub():
 
     assert check_model_card(card) + check_body(card, files) + check_named_files(card, files) == []
     assert ModelCard(card).data.library_name == "diffusers"
+
+
+def test_the_card_of_the_demo_keeps_the_rules_of_the_hub():
+    card = render_space_card(["fedd/fedd-segmentation-painted", "fedd/fedd-malignancy-painted"], "6.31.0", "3.11")
+    files = ["README.md", "app.py", "models.json"]
+
+    assert check_space_card(card) + check_body(card, files) + check_named_files(card, files) == []
+    assert "fedd/fedd-segmentation-painted and fedd/fedd-malignancy-painted" in card

@@ -64,4 +64,32 @@ def render_metric_pages(title: str, told: dict[str, Any]) -> tuple[str, str]:
     return card, render_card("metric.html.j2", autoescape=True, title=title, **told)
 
 
-__all__ = ["render_card", "render_metric_pages", "templates_dir"]
+def render_space_card(models: list[str], gradio: str, python: str) -> str:
+    """Return the card of the demo, which is also its configuration.
+
+    Args:
+        models (`list[str]`):
+            Repositories of the models that it shows.
+        gradio (`str`):
+            Version of gradio that it was tried with.
+        python (`str`):
+            Version of Python, as in `"3.11"`.
+    """
+    metadata = SpaceCardData(
+        title="FEDD: skin lesions from few labels",
+        emoji="🔬",
+        colorFrom="yellow",
+        colorTo="red",
+        sdk="gradio",
+        sdk_version=gradio,
+        python_version=python,
+        app_file="app.py",
+        short_description="Research demo: lesion map, score, doubt, by skin tone",
+        models=models,
+        license="apache-2.0",
+        tags=["dermatology", "fairness", "fedd"],
+    )
+    return render_card("space.md.j2", metadata_yaml=metadata.to_yaml(), models=models)
+
+
+__all__ = ["render_card", "render_metric_pages", "render_space_card", "templates_dir"]

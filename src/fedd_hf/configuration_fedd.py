@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import re
-from dataclasses import field
+from dataclasses import field, fields
 from typing import Any, ClassVar
 
 import numpy as np
@@ -37,6 +37,10 @@ UP_BLOCK_TYPES = ("UpBlock2D", "AttnUpBlock2D", "ResnetUpsampleBlock2D")
 DOWN_BLOCK_TYPES = ("DownBlock2D", "AttnDownBlock2D", "ResnetDownsampleBlock2D")
 BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2")
 VOTINGS = ("majority", "mean")
+DTYPES = ("float16", "bfloat16", "float32", "float64")
+
+# What transformers writes into a config.json beside the fields of the class; its Trainer writes `use_cache`.
+_FIELDS_OF_TRANSFORMERS = {"model_type", "auto_map", "num_labels", "output_attentions", "use_cache", "_name_or_path"}
 
 _REPO_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -135,14 +139,18 @@ class FEDDConfig(PreTrainedConfig):
         _check_heads(self)
         _check_labels(self)
         _check_source(self)
+        _check_dtype(self)
         super().__post_init__(**kwargs)
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
         """Build a configuration from a dictionary, refusing the ones of other models.
 
+        A config.json may come from anybody, and transformers acts on fields that it does not announce: some name code
+        to be fetched and run (CVE-2026-4372). So only the fields of this class are read.
+
         Raises:
-            ValueError: If `model_type` names another model.
+            ValueError: If `model_type` names another model, or a field is unknown.
         """
         model_type = config_dict.get("model_type", cls.model_type)
         if model_type != cls.model_type or "_class_name" in config_dict:
@@ -150,6 +158,11 @@ class FEDDConfig(PreTrainedConfig):
             raise ValueError(
                 f"This is the configuration of a {found!r}, not of a {cls.model_type!r} model. To put new heads on a "
                 "diffusers UNet2DModel, type FEDDForSegmentation.from_backbone(...)."
+            )
+        unknown = sorted(set(config_dict) - {entry.name for entry in fields(cls)} - _FIELDS_OF_TRANSFORMERS)
+        if unknown:
+            raise ValueError(
+                f"A config.json of FEDD holds fields of FEDDConfig only, got also {unknown}. FEDD never writes these."
             )
         return super().from_dict(config_dict, **kwargs)
 
@@ -328,6 +341,12 @@ def _check_source(config: FEDDConfig) -> None:
             f"`backbone` {config.backbone!r} needs `backbone_sha256`, 64 hexadecimal digits, "
             f"got {config.backbone_sha256!r}."
         )
+
+
+def _check_dtype(config: FEDDConfig) -> None:
+    dtype: Any = config.dtype
+    if dtype is not None and str(dtype).removeprefix("torch.") not in DTYPES:
+        raise ValueError(f"`dtype` must be one of {list(DTYPES)}, got {dtype!r}.")
 
 
 def is_repo_id(backbone: str) -> bool:

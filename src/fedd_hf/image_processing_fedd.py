@@ -20,6 +20,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 MAX_PIXELS = 100_000_000
 GEOMETRIES = ("squash", "center_crop")
 IGNORE_INDEX = 255
+_FIELDS_OF_TRANSFORMERS = {"image_processor_type", "auto_map", "processor_class"}
 
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -78,6 +79,19 @@ class FEDDImageProcessor(PilBackend):
     image_std = [0.5, 0.5, 0.5]
     geometry = "squash"
     num_labels = 5
+
+    @classmethod
+    def from_dict(cls, image_processor_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """Build a processor from a dictionary; transformers would set whatever it holds, in place of methods too.
+
+        Raises:
+            ValueError: If a field is unknown.
+        """
+        allowed = [*FEDDImageProcessorKwargs.__annotations__]
+        unknown = sorted(set(image_processor_dict) - set(allowed) - _FIELDS_OF_TRANSFORMERS)
+        if unknown:
+            raise ValueError(f"A preprocessor_config.json of FEDD may hold {allowed}, got also {unknown}.")
+        return super().from_dict(image_processor_dict, **kwargs)
 
     def preprocess(self, images: Any, segmentation_maps: Any = None, **kwargs: Any) -> BatchFeature:
         """Prepare a photo or several, with their maps if there are any.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import re
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ import torch
 from diffusers import UNet2DModel
 from diffusers.models.resnet import ResnetBlock2D
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from transformers import initialization
@@ -22,6 +22,8 @@ from .configuration_fedd import FEDDConfig, block_address, is_repo_id
 
 WEIGHTS_NAME = "diffusion_pytorch_model"
 DEFAULTS_NAME = "fedd_defaults.json"
+FLOAT_DTYPES = ("F16", "BF16", "F32", "F64")
+_SHARD_NAME = re.compile(r"\w[\w.-]*\.safetensors")
 _SCHEDULE_FIELDS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule")
 
 
@@ -45,7 +47,7 @@ class FEDDBackbone(nn.Module):
         alphas_cumprod = config.alphas_cumprod()
         self.alphas_cumprod = tuple(float(alphas_cumprod[timestep]) for timestep in self.timesteps)
         self.noise_seed = config.noise_seed
-        self.unet = truncate(UNet2DModel(**config.backbone_config), last_block=max(self.blocks))
+        self.unet = truncate(_build_unet(config.backbone_config), last_block=max(self.blocks))
         self.register_buffer("noise", make_noise(config.noise_seed, config.image_size))
         self.freeze()
 
@@ -130,6 +132,13 @@ class FEDDBackbone(nn.Module):
             if block in self.blocks:
                 feature_maps.append(sample)
         return feature_maps
+
+
+def _build_unet(unet_config: dict[str, Any]) -> UNet2DModel:
+    try:
+        return UNet2DModel(**unet_config)
+    except TypeError as error:
+        raise ValueError(f"`backbone_config` must hold the arguments of a diffusers UNet2DModel: {error}.") from error
 
 
 def make_noise(seed: int, image_size: int) -> Tensor:
@@ -228,7 +237,7 @@ def fetch_backbone(repo_id: str, revision: str | None = None, **hub_kwargs: Any)
     patterns = [*names, *(f"unet/{name}" for name in names), "scheduler*/*", "scheduler_config.json", DEFAULTS_NAME]
     try:
         return Path(snapshot_download(repo_id, revision=revision, allow_patterns=patterns, **hub_kwargs))
-    except (HfHubHTTPError, LocalEntryNotFoundError) as error:
+    except Exception as error:  # errors of the HTTP library pass through the client, and so do names that it refuses
         raise OSError(f"The backbone {repo_id!r} (revision {revision}) could not be loaded: {error}") from error
 
 
@@ -278,7 +287,8 @@ def check_backbone(folder: Path, config: FEDDConfig) -> None:
     if config.backbone_sha256 != digest:
         raise ValueError(
             f"These heads stand on another backbone: `backbone_sha256` is {config.backbone_sha256}, but the tensors "
-            f"of {config.backbone!r} have {digest}. Load the backbone that the heads were trained on."
+            f"of {config.backbone!r} have {digest}. Load the backbone that the heads were trained on; if it was "
+            "damaged on the way, fetch it again with `force_download=True`."
         )
 
 
@@ -287,14 +297,41 @@ def read_backbone_tensors(folder: Path, config: FEDDConfig) -> dict[str, Tensor]
 
     Raises:
         FileNotFoundError: If the folder holds no UNet, or only pickled weights.
-        ValueError: If some are missing.
+        ValueError: If some are missing, of another dtype than floats, or quantised.
     """
+    unet_folder = _unet_folder(folder)
+    _check_can_be_read(unet_folder)
     loading = {"use_safetensors": True, "local_files_only": True, "output_loading_info": True}
-    unet, info = UNet2DModel.from_pretrained(_unet_folder(folder), **loading)
+    unet, info = UNet2DModel.from_pretrained(unet_folder, **loading)
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
         raise ValueError(f"The backbone {folder} lacks {len(missing)} tensors: {missing[:5]}. Fetch it again.")
     return {f"unet.{name}": tensor for name, tensor in truncate(unet, max(config.blocks)).state_dict().items()}
+
+
+def _check_can_be_read(unet_folder: Path) -> None:
+    path = unet_folder / "config.json"
+    if json.loads(path.read_text()).get("quantization_config") is not None:
+        raise ValueError(f"{path} has a `quantization_config`; FEDD reads UNets of {', '.join(FLOAT_DTYPES)} only.")
+    for file in _weight_files(unet_folder):
+        check_dtypes(file)
+
+
+def check_dtypes(path: str | Path) -> None:
+    """Make sure that a file holds floats, and integers only where batches are counted.
+
+    A header may give the bytes of floats out for integers, which would be loaded as numbers that mean nothing.
+
+    Raises:
+        SafetensorError: If the file is damaged.
+        ValueError: If a tensor is of another dtype.
+    """
+    with safe_open(path, framework="pt") as file:
+        for name in file.keys():  # noqa: SIM118
+            dtype = file.get_slice(name).get_dtype()
+            allowed = ["I64"] if name.endswith("num_batches_tracked") else list(FLOAT_DTYPES)
+            if dtype not in allowed:
+                raise ValueError(f"The tensor {name!r} of {path} must be of one of the dtypes {allowed}, got {dtype}.")
 
 
 def hash_backbone(folder: Path) -> str:
@@ -318,19 +355,41 @@ def hash_backbone(folder: Path) -> str:
 
 def _tensor_files(unet_folder: Path) -> dict[str, Path]:
     """Map each tensor's name to its file."""
-    whole = unet_folder / f"{WEIGHTS_NAME}.safetensors"
-    paths = [whole] if whole.is_file() else list(unet_folder.glob(f"{WEIGHTS_NAME}-*-of-*.safetensors"))
-    if not paths:
-        raise FileNotFoundError(
-            f"{unet_folder} holds no {WEIGHTS_NAME}.safetensors. FEDD reads safetensors only, no pickles (.bin, .pt)."
-        )
     names: dict[str, Path] = {}
-    for path in paths:
+    for path in _weight_files(unet_folder):
         try:
             with safe_open(path, framework="pt") as file:
                 names |= dict.fromkeys(file.keys(), path)
         except SafetensorError as error:
             raise ValueError(f"{path} is damaged: {error}. Fetch it again.") from error
+    return names
+
+
+def _weight_files(unet_folder: Path) -> list[Path]:
+    """Return the files that diffusers loads: where there is an index, those that it names."""
+    index = unet_folder / f"{WEIGHTS_NAME}.safetensors.index.json"
+    names = read_index(index) if index.is_file() else [f"{WEIGHTS_NAME}.safetensors"]
+    missing = [name for name in names if not (unet_folder / name).is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"{unet_folder} holds no {', '.join(missing)}. FEDD reads safetensors only, no pickles (.bin, .pt)."
+        )
+    return [unet_folder / name for name in names]
+
+
+def read_index(path: str | Path) -> list[str]:
+    """Return the files that the index of a sharded checkpoint names; all lie beside it.
+
+    Raises:
+        ValueError: If the index is damaged, or names anything but safetensors files beside it.
+    """
+    try:
+        names = sorted(set(json.loads(Path(path).read_text())["weight_map"].values()))
+        foreign = [name for name in names if not _SHARD_NAME.fullmatch(name)]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged, {type(error).__name__}: {error}. Fetch it again.") from error
+    if foreign or not names:
+        raise ValueError(f"{path} must name safetensors files that lie beside it, got {foreign}.")
     return names
 
 

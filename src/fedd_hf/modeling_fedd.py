@@ -21,6 +21,7 @@ from transformers.utils import cached_file
 from .backbone_fedd import (
     FEDDBackbone,
     check_backbone,
+    check_dtypes,
     fetch_backbone,
     hash_backbone,
     locate_backbone,
@@ -28,6 +29,7 @@ from .backbone_fedd import (
     read_backbone_config,
     read_backbone_defaults,
     read_backbone_tensors,
+    read_index,
 )
 from .configuration_fedd import MALIGNANCY_LABELS, FEDDConfig, is_repo_id
 from .decode_head_fedd import FEDDDecodeHead, jensen_shannon, vote
@@ -138,7 +140,8 @@ class FEDDPreTrainedModel(SelfDrawnModel):
 
         Raises:
             OSError: If there is no such model, or it holds no safetensors.
-            ValueError: If a tensor is missing, a file is damaged, or the backbone is not the one of the heads.
+            ValueError: If a field of the configuration is unknown or wrong, a tensor is missing or no float, a file is
+                damaged, or the backbone is not the one of the heads.
         """
         path = pretrained_model_name_or_path
         if path is None:
@@ -155,10 +158,7 @@ class FEDDPreTrainedModel(SelfDrawnModel):
         _localise_backbone(config, Path(path, files.get("subfolder") or ""))
         wants_info = kwargs.pop("output_loading_info", False)
         try:
-            if not config.save_backbone:
-                kwargs = {name: value for name, value in kwargs.items() if name not in _FILE_KWARGS}
-                kwargs["state_dict"] = cls._join_backbone(config, path, files)
-            target = None if "state_dict" in kwargs else path
+            target, kwargs = cls._find_tensors(config, path, files, kwargs)
             model, info = super().from_pretrained(target, *args, config=config, output_loading_info=True, **kwargs)
         except SafetensorError as error:
             raise ValueError(f"The weights of {path} are damaged: {error}. Fetch or save them again.") from error
@@ -240,9 +240,27 @@ class FEDDPreTrainedModel(SelfDrawnModel):
         return config, unused | kept | files
 
     @classmethod
-    def _join_backbone(cls, config: FEDDConfig, path: Any, files: dict[str, Any]) -> dict[str, Tensor]:
+    def _find_tensors(
+        cls, config: FEDDConfig, path: Any, files: dict[str, Any], kwargs: dict[str, Any]
+    ) -> tuple[str | None, dict[str, Any]]:
+        """Name the local folder of a checkpoint that was checked, or put its tensors into `state_dict`.
+
+        transformers is never given the repository: it would look there for pickles and adapters.
+        """
+        kwargs = {name: value for name, value in kwargs.items() if name not in _FILE_KWARGS}
+        if "state_dict" in kwargs:
+            return None, kwargs
+        weights = _find_weights(path, files, kwargs.get("variant"))
+        for file in weights:
+            check_dtypes(file)
+        if config.save_backbone:
+            return os.path.dirname(weights[0]), kwargs
+        return None, kwargs | {"state_dict": cls._join_backbone(config, weights, files)}
+
+    @classmethod
+    def _join_backbone(cls, config: FEDDConfig, weights: list[str], files: dict[str, Any]) -> dict[str, Tensor]:
         """Read heads and backbone into one state dict, so that transformers reports truly what is missing."""
-        heads = load_file(cached_file(path, "model.safetensors", **files))
+        heads = {name: tensor for file in weights for name, tensor in load_file(file).items()}
         hub = {name: files[name] for name in _HUB_KWARGS if name in files}
         folder = _find_backbone(config, hub)
         check_backbone(folder, config)
@@ -456,6 +474,25 @@ def _check_folder(path: str | os.PathLike) -> None:
         raise OSError(f"{folder} holds only pickled weights, {pickles}. FEDD loads safetensors only.")
 
 
+def _find_weights(path: Any, files: dict[str, Any], variant: str | None) -> list[str]:
+    """Return the local files that hold the tensors of a checkpoint, downloaded if need be."""
+    tag = f".{variant}" if variant else ""
+    if whole := _find_file(path, f"model{tag}.safetensors", files):
+        return [whole]
+    if index := _find_file(path, f"model.safetensors.index{tag}.json", files):
+        return [cached_file(path, name, **files) for name in read_index(index)]
+    raise OSError(f"{path} holds no model{tag}.safetensors. FEDD loads safetensors only, no pickles (.bin, .pt).")
+
+
+def _find_file(path: Any, name: str, files: dict[str, Any]) -> str | None:
+    try:
+        return cached_file(path, name, _raise_exceptions_for_missing_entries=False, **files)
+    except OSError:
+        raise
+    except Exception as error:  # errors of the HTTP library pass through the client
+        raise OSError(f"{name} of {path} could not be loaded: {error}. Try again.") from error
+
+
 def _check_fields(kwargs: dict[str, Any]) -> None:
     known = {*vars(FEDDConfig()), "num_labels"}
     unknown = sorted(name for name in kwargs if name not in known)
@@ -490,9 +527,15 @@ def _localise_backbone(config: FEDDConfig, folder: Path) -> None:
 def _find_backbone(config: FEDDConfig, hub_kwargs: dict[str, Any]) -> Path:
     """Return the folder of the backbone; a repository id is never taken for a folder of the same name."""
     backbone = str(config.backbone)
-    if is_repo_id(backbone):
-        return fetch_backbone(backbone, config.backbone_revision, **hub_kwargs)
-    return locate_backbone(backbone)
+    if not is_repo_id(backbone):
+        return locate_backbone(backbone)
+    folder = fetch_backbone(backbone, config.backbone_revision, **hub_kwargs)
+    if not folder.is_dir():  # huggingface_hub takes 40 digits for the commit, but puts what it gets under the true one
+        raise ValueError(
+            f"`backbone_revision` {config.backbone_revision} must be a commit of {backbone!r}, but is the name of a "
+            "branch or tag there, which may move."
+        )
+    return folder
 
 
 def _is_path(backbone: str) -> bool:

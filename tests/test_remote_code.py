@@ -3,6 +3,7 @@
 import copy
 
 import pytest
+from look_away import LOOK_AWAY
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -10,23 +11,7 @@ from fedd_hf import FEDDForSegmentation, FEDDImageProcessor
 
 pytestmark = pytest.mark.slow
 
-# The package is there in the tests, so the process looks away from it, as if it were not.
 OPEN_WITHOUT_THE_PACKAGE = """
-import importlib.util, json, sys
-
-class LookAway:
-    def __init__(self, finder):
-        self.finder = finder
-
-    def __getattr__(self, name):
-        return getattr(self.finder, name)
-
-    def find_spec(self, name, *arguments):
-        return None if name.partition(".")[0] == "fedd_hf" else self.finder.find_spec(name, *arguments)
-
-sys.meta_path = [LookAway(finder) for finder in sys.meta_path]
-assert importlib.util.find_spec("fedd_hf") is None
-
 import torch
 from PIL import Image
 from safetensors.torch import load_file
@@ -107,7 +92,7 @@ def results(_tiny_models, tiny_backbone, tmp_path_factory, run_python):
         "classifier": classifier(pixel_values).logits,
     }
     save_file(wanted, folder / "wanted.safetensors")
-    return run_python(OPEN_WITHOUT_THE_PACKAGE, cwd=folder, HF_HOME=folder / "home")
+    return run_python(LOOK_AWAY + OPEN_WITHOUT_THE_PACKAGE, cwd=folder, HF_HOME=folder / "home")
 
 
 @pytest.mark.parametrize("what", ["segmenter", "classifier", "heads-only", "processor", "saved again"])

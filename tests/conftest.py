@@ -19,6 +19,8 @@ import datasets
 import pytest
 import torch
 from diffusers import DDPMScheduler, UNet2DModel
+from hub_double import TOKEN, HubDouble
+from huggingface_hub import close_session, constants
 from playwright.sync_api import sync_playwright
 from transformers.utils import logging
 
@@ -178,6 +180,21 @@ def _talkative_libraries():
 def own_environ(monkeypatch):
     """Undo what `Dataset.map(num_proc=...)` of datasets 5.2 does: it puts a copy in the place of `os.environ`."""
     monkeypatch.setattr(os, "environ", os.environ)
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """The double of the Hub, to which clients in this process push; it is offline otherwise."""
+    with HubDouble() as double:
+        switches = {"ENDPOINT": double.url, "HF_HUB_OFFLINE": False, "HF_HUB_DISABLE_XET": True}
+        for name, value in switches.items():
+            monkeypatch.setattr(constants, name, value)
+        for name, value in {"HF_TOKEN": TOKEN, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}.items():
+            monkeypatch.setenv(name, value)
+        close_session()
+        yield double
+    close_session()
+    assert double.unknown == []
 
 
 @pytest.fixture(scope="session")

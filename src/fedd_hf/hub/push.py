@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from huggingface_hub import HfApi
-from huggingface_hub.errors import RevisionNotFoundError
+from huggingface_hub.errors import HTTPError, RevisionNotFoundError
 
 from .guard import list_files
 
@@ -62,7 +62,7 @@ def push_repository(repository: Repository, arguments: PushArguments, api: HfApi
     """Make a repository what a folder is, and return its commit.
 
     Files that are the same are not uploaded again, files that are not in the folder are deleted, all in one commit;
-    without a change there is none.
+    without a change there is none. What failed leaves the files of the repository as they were.
 
     Args:
         repository ([`Repository`]):
@@ -73,23 +73,36 @@ def push_repository(repository: Repository, arguments: PushArguments, api: HfApi
             As whom.
 
     Raises:
-        HfHubHTTPError: If the Hub refuses.
+        OSError: If the Hub refuses, cannot be reached, or hangs up.
         ValueError: If the tag is that of another commit.
     """
+    try:
+        _open(repository, arguments, api)
+        commit = _upload(repository, api)
+        if arguments.tag is not None:
+            _tag(repository, arguments.tag, commit, api)
+    except (HTTPError, RuntimeError) as error:  # RuntimeError: an upload that was cut
+        told = " ".join(str(error).split())
+        raise OSError(f"{repository.repo_id} was not published: {told} Typed again, the command goes on.") from error
+    return commit
+
+
+def _open(repository: Repository, arguments: PushArguments, api: HfApi) -> None:
+    """Create a repository that does not exist, and gate it before there is anything to read."""
     name, kind = repository.repo_id, repository.repo_type
     api.create_repo(name, repo_type=kind, private=arguments.private, exist_ok=True, space_sdk=repository.space_sdk)
     if arguments.gated is not None and kind != "space":
         api.update_repo_settings(name, repo_type=kind, gated=cast(Literal["auto", "manual"], arguments.gated))
-    uploaded = api.upload_folder(
-        repo_id=name,
-        repo_type=kind,
+
+
+def _upload(repository: Repository, api: HfApi) -> str:
+    return api.upload_folder(
+        repo_id=repository.repo_id,
+        repo_type=repository.repo_type,
         folder_path=repository.folder,
         commit_message="Publish a folder that was checked",
         delete_patterns="*",
-    )
-    if arguments.tag is not None:
-        _tag(repository, arguments.tag, uploaded.oid, api)
-    return uploaded.oid
+    ).oid
 
 
 def _tag(repository: Repository, tag: str, commit: str, api: HfApi) -> None:

@@ -6,6 +6,7 @@ from transformers import (
     AutoImageProcessor,
     AutoModelForImageClassification,
     AutoModelForSemanticSegmentation,
+    pipeline,
 )
 
 import fedd_hf
@@ -55,6 +56,17 @@ def test_auto_image_processor_finds_the_processor_of_a_model(segmenter, tmp_path
     fedd_hf.FEDDImageProcessor().save_pretrained(tmp_path)
 
     assert type(AutoImageProcessor.from_pretrained(tmp_path)) is fedd_hf.FEDDImageProcessor
+
+
+def test_a_pipeline_asks_nobody_whether_to_trust_code(segmenter, tmp_path, monkeypatch):
+    segmenter.save_pretrained(tmp_path)
+    fedd_hf.FEDDImageProcessor().save_pretrained(tmp_path)
+    questions = []
+    monkeypatch.setattr("builtins.input", questions.append)
+
+    pipeline("image-segmentation", model=str(tmp_path), device="cpu")
+
+    assert questions == []
 
 
 def test_saved_model_carries_the_code_that_opens_it(segmenter, tmp_path):

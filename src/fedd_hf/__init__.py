@@ -7,6 +7,7 @@ from transformers import (
     AutoModelForSemanticSegmentation,
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES
+from transformers.models.auto.video_processing_auto import VIDEO_PROCESSOR_MAPPING
 
 from .backbone_fedd import FEDDBackbone
 from .configuration_fedd import FEDDConfig
@@ -34,6 +35,8 @@ AutoImageProcessor.register(
 )
 # ImageSegmentationPipeline copies the names of this mapping before `register` can add to them, and would log an error.
 MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES["fedd"] = "FEDDForSegmentation"
+# Pipelines look for a video processor too, and would ask whether to trust a repository's code for one.
+VIDEO_PROCESSOR_MAPPING.register(FEDDConfig, {}, exist_ok=True)
 
 FEDDConfig.register_for_auto_class()
 FEDDForSegmentation.register_for_auto_class("AutoModelForSemanticSegmentation")

@@ -24,7 +24,6 @@ import evaluate
 import numpy as np
 from datasets import disable_progress_bars, load_dataset
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError
 from transformers import HfArgumentParser
 from transformers.utils import logging
 
@@ -105,6 +104,8 @@ def stage_dataset(stage: Stage, folder: Path, confirmed: bool) -> Repository:
         )
     repository = stage.open(DATASET, "dataset")
     shutil.copytree(folder, repository.folder, dirs_exist_ok=True)
+    card = repository.folder / "README.md"
+    card.write_text(card.read_text().replace(f"fedd/{DATASET}", repository.repo_id))
     return repository
 
 
@@ -233,7 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.disable_progress_bar()
     try:
         publish(*parser.parse_args_into_dataclasses(arguments))
-    except (HfHubHTTPError, OSError, ValueError) as error:
+    except (OSError, ValueError) as error:
         sys.exit(f"publish: {error}")
 
 

@@ -122,6 +122,7 @@ class HubDouble:
         self._upload_cuts: dict[str, Fault] = {}
         self._corrupt: set[str] = set()
         self._failing_commits = Fault()
+        self._failing_repository: str | None = None
         self._announced_sizes: dict[str, int] = {}
         self._lock = threading.Lock()
         self._server = Server(self._answer, self._interrupt)
@@ -175,9 +176,9 @@ class HubDouble:
         """Serve a file with another last byte, under its true length and hash."""
         self._corrupt.add(path)
 
-    def fail_commit(self, times: float = 1) -> None:
-        """Answer commits with an internal error."""
-        self._failing_commits = Fault(times)
+    def fail_commit(self, times: float = 1, repo_id: str | None = None) -> None:
+        """Answer commits, to any repository or to one, with an internal error."""
+        self._failing_commits, self._failing_repository = Fault(times), repo_id
 
     # For the server: who asks what, and who may.
 
@@ -389,7 +390,7 @@ class HubDouble:
 
     @ROUTES.add("POST", "/api/{kind}/{repo}/commit/{revision}", writes=True)
     def _commit(self, request: Request, repository: Repository, revision: str) -> Response:
-        if self._failing_commits.happens():
+        if self._failing_repository in (None, repository.id) and self._failing_commits.happens():
             raise HubError(500, "Internal error")
         header, *operations = [json.loads(line) for line in request.body.splitlines()]
         head = self._branch_to_write(request, repository, revision, header["value"])

@@ -20,7 +20,7 @@ from typing import Any
 from accelerate import Accelerator
 from datasets import Dataset, concatenate_datasets, disable_progress_bars
 from diffusers import DDPMScheduler, UNet2DModel
-from huggingface_hub import create_repo, upload_folder
+from huggingface_hub import HfApi
 from transformers import HfArgumentParser, set_seed
 from transformers.utils import logging
 
@@ -31,6 +31,8 @@ from fedd_hf.evaluation.report import describe_machine, write_report
 from fedd_hf.experiments.ddim_samples import draw_samples
 from fedd_hf.experiments.feature_probe import FeatureProbe
 from fedd_hf.hub.cards import render_card
+from fedd_hf.hub.guard import check_folder
+from fedd_hf.hub.push import PushArguments, Repository, push_repository
 from fedd_hf.training.arguments import PretrainingArguments, ReadingArguments, RunArguments
 from fedd_hf.training.backbone import Look, make_unet, pretrain_backbone, save_backbone
 from fedd_hf.training.run import RunState, start_accelerator
@@ -85,7 +87,7 @@ def pretrain(sources: SourceArguments, training: PretrainingArguments, run: RunA
         report = {"experiment": "pretraining", **identity, **history, "machine": describe_machine()}
         write_result(unet, scheduler, report, folder)
         if run.push_to_hub is not None:
-            upload(folder / "backbone", run.push_to_hub)
+            push(folder / "backbone", run.push_to_hub)
         accelerator.print(f"Pretrained on {len(photos)} photos: {folder / 'backbone'}")
     state.finish()
 
@@ -140,13 +142,22 @@ def make_look(probe: FeatureProbe | None, samples: Path, image_size: int, accele
 def write_result(unet: UNet2DModel, scheduler: DDPMScheduler, report: dict[str, Any], folder: Path) -> None:
     save_backbone(unet, scheduler, folder / "backbone")
     write_report(report, folder / "pretraining.json")
-    card = render_card("backbone_pretrained.md.j2", num_parameters=unet.num_parameters(), **report)
+    told = report | {"sources": name_backbone(report["sources"])}
+    card = render_card("backbone_pretrained.md.j2", num_parameters=unet.num_parameters(), **told)
     (folder / "backbone" / "README.md").write_text(card)
 
 
-def upload(folder: Path, repo_id: str) -> None:
-    create_repo(repo_id, exist_ok=True)
-    upload_folder(repo_id=repo_id, folder_path=folder)
+def name_backbone(sources: dict[str, Any]) -> dict[str, Any]:
+    """Name a backbone that is a folder by its last part: its card may be read on another machine."""
+    backbone = sources["backbone"]
+    return sources | {"backbone": Path(backbone).name} if backbone and Path(backbone).is_dir() else sources
+
+
+def push(folder: Path, repo_id: str) -> None:
+    """Publish a backbone and its card in one commit; other files of the repository stay."""
+    check_folder(folder)
+    repository = Repository(repo_id=repo_id, repo_type="model", folder=folder, is_whole=False)
+    push_repository(repository, PushArguments(), HfApi())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from accelerate import Accelerator
 from datasets import Dataset, disable_progress_bars
+from huggingface_hub import HfApi
 from torch import Tensor
 from transformers import HfArgumentParser
 from transformers.utils import logging
@@ -24,6 +25,7 @@ from fedd_hf import FEDDForImageClassification, FEDDImageProcessor
 from fedd_hf.data.loading import DataArguments, load_splits, need_split
 from fedd_hf.data.schema import count_photos
 from fedd_hf.evaluation.report import describe_machine
+from fedd_hf.hub.trained_model import push_trained_model
 from fedd_hf.training.arguments import ClassificationArguments, FeatureArguments, ReadingArguments, RunArguments
 from fedd_hf.training.feature_store import FeatureStore, pool_labelled
 from fedd_hf.training.malignancy_heads import paper_reading, train_malignancy_classifier
@@ -64,6 +66,8 @@ def train(
     losses = train_malignancy_classifier(model, seen, unseen, training, accelerator, state)
     result = {"photos": len(photos), "validation_loss": min(losses), "machine": describe_machine()}
     save_run(model, processor, arguments | result, run, accelerator)
+    if run.push_to_hub is not None and accelerator.is_main_process:
+        push_trained_model(Path(run.output_dir), run.push_to_hub, HfApi())
     state.finish()
     accelerator.print(f"Trained on {len(photos)} photos, validation loss {min(losses):.3f}: {run.output_dir}")
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from accelerate import Accelerator
 from datasets import Dataset, disable_progress_bars
+from huggingface_hub import HfApi
 from transformers import HfArgumentParser
 from transformers.utils import logging
 
@@ -23,6 +24,7 @@ from fedd_hf import FEDDForSegmentation, FEDDImageProcessor
 from fedd_hf.data.loading import DataArguments, load_splits, need_split
 from fedd_hf.data.schema import count_photos
 from fedd_hf.evaluation.report import describe_machine
+from fedd_hf.hub.trained_model import push_trained_model
 from fedd_hf.training.arguments import FeatureArguments, ReadingArguments, RunArguments, SegmentationArguments
 from fedd_hf.training.feature_store import FeatureStore
 from fedd_hf.training.pixel_heads import train_pixel_classifiers
@@ -51,6 +53,8 @@ def train(
     losses = train_pixel_classifiers(model, labelled, training, accelerator, state)
     result = {"photos": len(photos), "final_loss": losses[-1], "machine": describe_machine()}
     save_run(model, processor, arguments | result, run, accelerator)
+    if run.push_to_hub is not None and accelerator.is_main_process:
+        push_trained_model(Path(run.output_dir), run.push_to_hub, HfApi())
     state.finish()
     accelerator.print(f"Trained on {len(photos)} photos, final loss {losses[-1]:.3f}: {run.output_dir}")
 

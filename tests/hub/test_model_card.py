@@ -125,6 +125,28 @@ def test_a_card_says_whether_the_backbone_is_in_the_repository(facts):
     assert "fetched from there at the commit that `config.json` names" in render_model_card(heads)
 
 
+@pytest.mark.parametrize("task", ["segmentation", "malignancy"])
+def test_a_card_of_a_model_that_was_not_evaluated_claims_no_result_licence_or_cost(facts, task):
+    known = {name: getattr(facts, name) for name in ("repo_id", "data", "training", "machine")}
+    config = facts.config | {"backbone": "embedded"}
+    card = ModelCard(render_model_card(ModelFacts(task=task, config=config, **known)))
+
+    assert "It has not been evaluated" in card.text
+    assert "### Results" not in card.text
+    assert "seconds" not in card.text
+    assert not {"license", "model-index", "base_model", "base_model_relation"} & card.data.to_dict().keys()
+
+
+@pytest.mark.parametrize(
+    ("backbone", "told"), [("embedded", "travels in `fedd_hf`"), (None, "published nowhere else, ")]
+)
+def test_a_card_says_where_a_backbone_is_that_is_no_repository(facts, backbone, told):
+    card = render_model_card(replace(facts, backbone_repo_id=None, config=facts.config | {"backbone": backbone}))
+
+    assert told in card
+    assert "huggingface.co/None" not in card
+
+
 def test_another_task_is_refused(facts):
     with pytest.raises(ValueError, match="`task` must be one of"):
         render_model_card(replace(facts, task="diagnosis"))

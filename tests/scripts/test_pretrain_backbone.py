@@ -54,7 +54,25 @@ def test_training_goes_on_from_another_backbone(main, few_painted, arguments, ti
     main([*arguments, "--backbone", str(tiny_backbone)])
 
     card = (tmp_path / "run" / "backbone" / "README.md").read_text()
-    assert f"Training went on from the backbone `{tiny_backbone}`" in card
+    assert f"Training went on from the backbone `{tiny_backbone.name}`" in card
+
+
+def test_the_backbone_and_its_card_are_pushed_in_one_commit(
+    main, few_painted, arguments, hub, tiny_backbone, tmp_path
+):
+    main([*arguments, "--backbone", str(tiny_backbone), "--push-to-hub", "me/backbone"])
+
+    repository = hub.repository("me/backbone")
+    assert set(repository.files) == {
+        "README.md",
+        "scheduler/scheduler_config.json",
+        "unet/config.json",
+        "unet/diffusion_pytorch_model.safetensors",
+    }
+    assert len(list(repository.head.history())) == 2
+    saved = {name: (tmp_path / "run" / "backbone" / name).read_bytes() for name in repository.files}
+    assert repository.files == saved
+    assert not any(str(tiny_backbone).encode() in saved[name] for name in saved)
 
 
 def test_a_small_dataset_can_be_seen_more_often(main, few_painted, arguments, tmp_path):

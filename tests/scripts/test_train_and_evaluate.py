@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import runpy
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from huggingface_hub import ModelCard
 
 from fedd_hf import FEDDForImageClassification, FEDDForSegmentation, FEDDImageProcessor
 from fedd_hf.data.schema import FEATURES
@@ -237,6 +239,36 @@ def test_a_run_leaves_the_model_and_no_checkpoint(segmenter_dir):
 
     assert names == {"config.json", "model.safetensors", "preprocessor_config.json", "run.json"}
     assert not [path for path in segmenter_dir.iterdir() if path.name.strip(".") in ("checkpoints", "partial")]
+
+
+def test_a_model_is_pushed_with_its_card_and_a_push_that_fails_is_made_up_for_by_the_same_command(
+    train_segmentation, photos, segmentation_arguments, tmp_path, hub
+):
+    options = [*segmentation_arguments, "--checkpoint-every", 1, "--push-to-hub", "me/lesions"]
+    hub.fail_commit()
+    told = refusal(train_segmentation, arguments_of(photos, tmp_path / "run", *options))
+    left = hub.repository("me/lesions").files
+
+    train_segmentation(arguments_of(photos, tmp_path / "run", *options))
+
+    assert re.fullmatch("train_segmentation: me/lesions was not published: .*500.*", told)
+    assert left == {}
+    files = hub.repository("me/lesions").files
+    assert files["model.safetensors"] == (tmp_path / "run" / "model.safetensors").read_bytes()
+    assert b"folder: 6 labelled photos." in files["README.md"]
+    assert {Path(name).suffix for name in files} == {".json", ".md", ".py", ".safetensors"}
+    assert "run.json" not in files
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_a_classifier_is_pushed_with_its_card(train_classification, photos, classification_arguments, tmp_path, hub):
+    train_classification(
+        arguments_of(photos, tmp_path / "run", *classification_arguments, "--push-to-hub", "me/malignancy")
+    )
+
+    card = ModelCard(hub.repository("me/malignancy").files["README.md"].decode())
+    assert card.data.pipeline_tag == "image-classification"
+    assert "It has not been evaluated" in card.text
 
 
 def test_a_command_that_is_typed_again_after_its_success_gives_the_same_model(

@@ -318,38 +318,6 @@ def test_what_else_lies_in_the_folder_stays(make_segmenter, processor, accelerat
     assert {"test", "notes.txt", "model.safetensors"} <= set(names_in(tmp_path / "run"))
 
 
-@pytest.fixture
-def pushes(monkeypatch):
-    """Record what would be pushed to which repository."""
-    pushed = []
-    for part in (FEDDForSegmentation, FEDDImageProcessor):
-        monkeypatch.setattr(part, "push_to_hub", lambda self, repo_id, **_: pushed.append((type(self), repo_id)))
-    return pushed
-
-
-def test_model_and_processor_are_pushed_where_that_is_wanted(make_segmenter, processor, accelerator, tmp_path, pushes):
-    save_run(make_segmenter(), processor, {}, arguments_of(tmp_path, push_to_hub="me/lesions"), accelerator)
-
-    assert pushes == [(FEDDForSegmentation, "me/lesions"), (FEDDImageProcessor, "me/lesions")]
-    assert (tmp_path / "run" / "model.safetensors").is_file()
-
-
-def test_nothing_is_pushed_unless_it_is_wanted(make_segmenter, processor, accelerator, tmp_path, pushes):
-    save_run(make_segmenter(), processor, {}, arguments_of(tmp_path), accelerator)
-
-    assert pushes == []
-
-
-def test_heads_of_a_local_backbone_are_not_pushed_but_saved(make_segmenter, processor, accelerator, tmp_path):
-    model = make_segmenter()
-    model.config.save_backbone = False
-
-    with pytest.raises(ValueError, match="is a local folder that nobody else can load"):
-        save_run(model, processor, {}, arguments_of(tmp_path, push_to_hub="me/lesions"), accelerator)
-
-    assert (tmp_path / "run" / "model.safetensors").is_file()
-
-
 def test_the_checkpoints_lie_in_the_folder_of_the_run(accelerator, tmp_path):
     state = RunState(arguments_of(tmp_path, checkpoint_every=7), accelerator, {})
 

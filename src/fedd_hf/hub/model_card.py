@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
@@ -59,20 +59,20 @@ class ModelFacts:
             `"segmentation"` or `"malignancy"`.
         config (`dict`):
             Its `config.json`.
-        backbone_repo_id (`str`):
-            Repository of the backbone.
-        license (`str`):
-            Licence of the weights, as the Hub writes it.
         data (`dict`):
             `name` and `dataset` of the photos, and `train`, `validation` and `test`, a phrase on each.
         training (`dict`):
             Arguments of the training.
-        by_tone (`list[dict]`):
-            Rows of [`~fedd_hf.evaluation.by_tone`].
-        seconds (`float`):
-            What the training took.
         machine (`dict`):
             Versions and cores.
+        backbone_repo_id (`str`, *optional*):
+            Repository of the backbone.
+        license (`str`, *optional*):
+            Licence of the weights, as the Hub writes it.
+        by_tone (`list[dict]`):
+            Rows of [`~fedd_hf.evaluation.by_tone`]; none before the model was evaluated.
+        seconds (`float`, *optional*):
+            What the training took.
         examples (`list[Example]`):
             Painted photos to show.
     """
@@ -80,13 +80,13 @@ class ModelFacts:
     repo_id: str
     task: str
     config: dict[str, Any]
-    backbone_repo_id: str
-    license: str
     data: dict[str, str]
     training: dict[str, Any]
-    by_tone: list[dict[str, Any]]
-    seconds: float
     machine: dict[str, Any]
+    backbone_repo_id: str | None = None
+    license: str | None = None
+    by_tone: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float | None = None
     examples: Sequence[Example] = ()
 
 
@@ -106,7 +106,7 @@ def render_model_card(facts: ModelFacts) -> str:
         f"{facts.task}_model.md.j2",
         facts=facts,
         metadata_yaml=describe_metadata(facts).to_yaml(),
-        results=markdown_by_tone(facts.by_tone, TITLES),
+        results=markdown_by_tone(facts.by_tone, TITLES) if facts.by_tone else None,
     )
 
 
@@ -114,8 +114,8 @@ def describe_metadata(facts: ModelFacts) -> ModelCardData:
     """Return the metadata of a card: what the Hub searches, links and shows beside the model."""
     return ModelCardData(
         base_model=facts.backbone_repo_id,
-        base_model_relation="adapter",
-        eval_results=list(_describe_results(facts)),
+        base_model_relation="adapter" if facts.backbone_repo_id else None,
+        eval_results=list(_describe_results(facts)) or None,
         library_name="transformers",
         license=facts.license,
         metrics=HUB_METRICS[facts.task],

@@ -22,15 +22,18 @@ class Repository:
         repo_type (`str`):
             `"model"`, `"dataset"` or `"space"`.
         folder (`Path`):
-            All of its files.
+            Its files.
         space_sdk (`str`, *optional*):
             What runs a Space.
+        is_whole (`bool`, *optional*, defaults to `True`):
+            Whether these are all of its files; if not, others that are there stay.
     """
 
     repo_id: str
     repo_type: str
     folder: Path
     space_sdk: str | None = None
+    is_whole: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +64,7 @@ class PushArguments:
 def push_repository(repository: Repository, arguments: PushArguments, api: HfApi) -> str:
     """Make a repository what a folder is, and return its commit.
 
-    Files that are the same are not uploaded again, files that are not in the folder are deleted, all in one commit;
+    Files that are the same are not uploaded again, and those that a whole folder lacks are deleted, all in one commit;
     without a change there is none. What failed leaves the files of the repository as they were.
 
     Args:
@@ -101,7 +104,7 @@ def _upload(repository: Repository, api: HfApi) -> str:
         repo_type=repository.repo_type,
         folder_path=repository.folder,
         commit_message="Publish a folder that was checked",
-        delete_patterns="*",
+        delete_patterns="*" if repository.is_whole else None,
     ).oid
 
 

@@ -134,11 +134,7 @@ def save_run(
     arguments: RunArguments,
     accelerator: Accelerator,
 ) -> None:
-    """Write a trained model, its image processor and `run.json`, each file whole or not at all; push what is wanted.
-
-    Raises:
-        ValueError: If heads alone would be pushed whose backbone is a folder of this machine.
-    """
+    """Write a trained model, its image processor and `run.json`, each file whole or not at all."""
     if accelerator.is_main_process:
         folder = Path(arguments.output_dir).resolve()
         partial = folder.with_name(f".{folder.name}.partial")  # beside it: a path to the backbone is relative
@@ -151,7 +147,4 @@ def save_run(
         for file in sorted(partial.iterdir()):
             file.replace(folder / file.name)
         partial.rmdir()
-        if arguments.push_to_hub is not None:
-            model.push_to_hub(arguments.push_to_hub)
-            processor.push_to_hub(arguments.push_to_hub)
     accelerator.wait_for_everyone()

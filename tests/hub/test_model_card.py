@@ -131,6 +131,7 @@ def test_a_card_of_a_model_that_was_not_evaluated_claims_no_result_licence_or_co
     config = facts.config | {"backbone": "embedded"}
     card = ModelCard(render_model_card(ModelFacts(task=task, config=config, **known)))
 
+    assert check_model_card(card.content) + check_body(card.content, []) == []
     assert "It has not been evaluated" in card.text
     assert "### Results" not in card.text
     assert "seconds" not in card.text

@@ -1,4 +1,4 @@
-"""Publish the backbone, ddi-seg, the metrics and the models of a quickstart on the Hub, each with its card.
+"""Publish backbone, ddi-seg, metrics, the models of a quickstart and the demo on the Hub, each with its card.
 
 Usage:
     fedd quickstart
@@ -6,11 +6,14 @@ Usage:
     python scripts/publish.py --quickstart quickstart --ddi-seg ddi-seg --owner my-name --private
 
 Everything is written to a temporary folder and checked before the first byte leaves. Then what others stand on comes
-first: backbone, dataset, metrics, models. A repository is one commit; typed again, only what changed is uploaded.
+first: backbone, dataset, metrics, models, demo. A repository is one commit; typed again, only what changed is
+uploaded.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -33,9 +36,9 @@ from fedd_hf.data.ddi.release import released_splits
 from fedd_hf.data.masks import hash_mask
 from fedd_hf.data.schema import FEATURES
 from fedd_hf.data.synthetic import paint_dataset
-from fedd_hf.evaluation.report import read_report
+from fedd_hf.evaluation.report import read_report, write_report
 from fedd_hf.figures.overlays import overlay
-from fedd_hf.hub.cards import render_metric_pages
+from fedd_hf.hub.cards import render_metric_pages, render_space_card
 from fedd_hf.hub.guard import check_folder, hash_file
 from fedd_hf.hub.model_card import Example, ModelFacts, render_model_card
 from fedd_hf.hub.push import PushArguments, Repository, describe_repository, push_repository
@@ -43,9 +46,9 @@ from fedd_hf.inference import score_photos, segment_photos
 from fedd_hf.pipelines import open_model
 
 HUB_CARDS = Path(__file__).resolve().parents[1] / "hub_cards"
+TASKS = ("segmentation", "malignancy")
 BACKBONE, DATASET = "derm-ddpm-64", "ddi-seg"
 EXAMPLE_SEED = 3  # of painted photos that no model saw or was scored on
-UNKNOWN_COMMIT = "0" * 40
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +134,8 @@ def stage_metric(stage: Stage, name: str) -> Repository:
 def stage_models(stage: Stage, task: str, quickstart: Path, report: dict[str, Any]) -> Iterator[Repository]:
     """Take a model of the quickstart twice: whole, and as heads that stand on the published backbone."""
     model, processor = open_model(str(quickstart / task))
-    model.config.backbone, model.config.backbone_revision = f"{stage.owner}/{BACKBONE}", UNKNOWN_COMMIT
+    model.config.backbone = f"{stage.owner}/{BACKBONE}"
+    model.config.backbone_revision = stand_in(model.config.backbone)
     for suffix, save_backbone in (("", True), ("-heads", False)):
         repository = stage.open(f"fedd-{task}-painted{suffix}")
         model.config.save_backbone = save_backbone
@@ -144,6 +148,23 @@ def stage_models(stage: Stage, task: str, quickstart: Path, report: dict[str, An
         facts = describe_model(repository.repo_id, task, model.config, report, examples)
         (repository.folder / "README.md").write_text(render_model_card(facts))
         yield repository
+
+
+def stage_demo(stage: Stage, report: dict[str, Any]) -> Repository:
+    """Take the page on which the published models look at a photo, with their report and painted examples."""
+    repository = stage.open("fedd-demo", "space", space_sdk="gradio")
+    shutil.copy(HUB_CARDS / "space" / "app.py", repository.folder)
+    names = {task: f"{stage.owner}/fedd-{task}-painted" for task in TASKS}
+    models = {task: {"name_or_path": name, "revision": stand_in(name)} for task, name in names.items()}
+    (repository.folder / "models.json").write_text(json.dumps(models, indent=2) + "\n")
+    write_report(report, repository.folder / "report.json")
+    shutil.copytree(stage.root / "fedd-malignancy-painted" / "examples", repository.folder / "examples")
+    (repository.folder / "requirements.txt").write_text(f"fedd-hf[demo]=={version('fedd-hf')}\n")
+    card = render_space_card(
+        [*names.values()], version("gradio"), f"{sys.version_info.major}.{sys.version_info.minor}"
+    )
+    (repository.folder / "README.md").write_text(card)
+    return repository
 
 
 def draw_examples(model: Any, processor: Any, folder: Path) -> list[Example]:
@@ -198,8 +219,9 @@ def stage_all(stage: Stage, arguments: PublishArguments) -> Iterator[Repository]
         yield stage_dataset(stage, Path(arguments.ddi_seg), arguments.confirm_masks)
     for folder in sorted((HUB_CARDS / "metrics").iterdir()):
         yield stage_metric(stage, folder.name)
-    for task in ("segmentation", "malignancy"):
+    for task in TASKS:
         yield from stage_models(stage, task, quickstart, report)
+    yield stage_demo(stage, report)
 
 
 def publish(arguments: PublishArguments) -> None:
@@ -215,16 +237,25 @@ def publish(arguments: PublishArguments) -> None:
 
 
 def push_all(repositories: list[Repository], arguments: PublishArguments) -> None:
-    """Push the backbone, and then what stands on its commit."""
-    api, backbone_commit = HfApi(), UNKNOWN_COMMIT
+    """Push one after the other; whoever stands on an earlier one is told its commit."""
+    api, commits = HfApi(), dict[str, str]()
     for repository in repositories:
-        config = repository.folder / "config.json"
-        if config.is_file():
-            config.write_text(config.read_text().replace(UNKNOWN_COMMIT, backbone_commit))
+        for path in repository.folder.glob("*.json"):
+            path.write_text(fill_commits(path.read_text(), commits))
         commit = push_repository(repository, arguments, api)
-        if repository.repo_id.endswith(f"/{BACKBONE}"):
-            backbone_commit = commit
+        commits[stand_in(repository.repo_id)] = commit
         print(f"{repository.repo_type} {repository.repo_id} is at {commit}", flush=True)
+
+
+def stand_in(repo_id: str) -> str:
+    """Return what is written in the place of a commit until the repository has one."""
+    return hashlib.sha1(repo_id.encode()).hexdigest()
+
+
+def fill_commits(text: str, commits: dict[str, str]) -> str:
+    for placeholder, commit in commits.items():
+        text = text.replace(placeholder, commit)
+    return text
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -234,7 +265,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.disable_progress_bar()
     try:
         publish(*parser.parse_args_into_dataclasses(arguments))
-    except (OSError, ValueError) as error:
+    except (ImportError, OSError, ValueError) as error:
         sys.exit(f"publish: {error}")
 
 

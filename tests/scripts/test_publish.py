@@ -31,6 +31,7 @@ ORDER = [
     ("models", "fedd-segmentation-painted-heads"),
     ("models", "fedd-malignancy-painted"),
     ("models", "fedd-malignancy-painted-heads"),
+    ("spaces", "fedd-demo"),
 ]
 
 # What users and publishers type, each in a fresh process that reports whom it called.
@@ -54,6 +55,16 @@ try:
 except SystemExit as error:
     said = error.code
 print(json.dumps({"said": said, "hosts": sorted(hosts)}))
+"""
+DEMO = """
+import runpy
+from huggingface_hub import snapshot_download
+from fedd_hf import demo
+
+folder, opened = snapshot_download("fedd/fedd-demo", repo_type="space"), []
+demo.launch = lambda page: opened.append(type(page).__name__)
+runpy.run_path(f"{folder}/app.py", run_name="__main__")
+print(json.dumps({"opened": opened, "hosts": sorted(hosts)}))
 """
 USE = """
 import hashlib
@@ -146,6 +157,7 @@ def test_a_dry_run_shows_every_file_and_uploads_nothing(main, quickstart, ddi_se
         "model jane/fedd-segmentation-painted-heads",
         "model jane/fedd-malignancy-painted",
         "model jane/fedd-malignancy-painted-heads",
+        "space jane/fedd-demo",
     ]
     assert "handler.py" in shown
     assert "examples/V-VI-map.png" in shown
@@ -165,7 +177,7 @@ def test_every_card_keeps_the_rules_of_the_hub(main, quickstart, ddi_seg, monkey
     monkeypatch.setitem(main.__globals__, "describe_repository", check_card)
     main(["--quickstart", str(quickstart), "--ddi-seg", str(ddi_seg), "--dry-run"])
 
-    assert len(violations) == 8
+    assert len(violations) == len(ORDER)
     assert {repo_id: found for repo_id, found in violations.items() if found} == {}
 
 
@@ -294,6 +306,15 @@ def test_what_users_type_gives_what_the_publisher_has(
         assert {f"/{name}-heads/resolve/{at}/model.safetensors" for at in ("main", head)} & asked
     assert any(path.startswith("/datasets/fedd/ddi-seg/resolve/") and path.endswith(".parquet") for path in asked)
     assert any(path.endswith("/mean_iou_by_group.py") for path in asked)
+
+
+def test_the_demo_opens_the_models_at_the_commits_whose_results_it_shows(published, run_python, tmp_path):
+    ended = run_python(LISTEN + DEMO, **published.environment(tmp_path))
+
+    assert ended["opened"] == ["Blocks"]
+    for task, told in json.loads(published.repository("fedd/fedd-demo", "spaces").files["models.json"]).items():
+        assert told["name_or_path"] == f"fedd/fedd-{task}-painted"
+        assert told["revision"] == published.repository(told["name_or_path"]).head.sha
 
 
 def test_published_a_second_time_nothing_changes(published, publish):

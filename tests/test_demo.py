@@ -53,7 +53,6 @@ def uploads(tmp_path_factory):
 def address(examiner, quickstart, uploads):
     """The address of the page; what is uploaded is deleted after two seconds."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GRADIO_ANALYTICS_ENABLED", "False")
         patch.setenv("GRADIO_TEMP_DIR", str(uploads))
         patch.setattr(demo, "KEPT_SECONDS", 2)
         page = build_demo(examiner, sorted((quickstart / "photos").iterdir()))

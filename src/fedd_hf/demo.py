@@ -171,7 +171,7 @@ def build_demo(examiner: Examiner, examples: Sequence[Path]) -> gr.Blocks:
     Example:
         >>> launch(build_demo(examiner, []))  # doctest: +SKIP
     """
-    with gr.Blocks(title="FEDD", delete_cache=(KEPT_SECONDS, KEPT_SECONDS)) as page:
+    with gr.Blocks(title="FEDD", analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)) as page:
         gr.Markdown(f"# FEDD: lesions and malignancy from few labels\n\n{WARNING}")
         finding = gr.State(time_to_live=KEPT_SECONDS)
         with gr.Row():

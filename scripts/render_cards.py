@@ -8,16 +8,20 @@ from pathlib import Path
 
 from fedd_hf.evaluation.coverage import COVERAGE
 from fedd_hf.evaluation.report import read_report
+from fedd_hf.hub.comparison_page import PAD_SEGMENTATION, render_comparisons
 from fedd_hf.hub.readme import fill_readme
 
 ROOT = Path(__file__).resolve().parents[1]
+REPORTS = ROOT / "hub_cards" / "reports"
 
 
 def main() -> None:
-    readme = ROOT / "README.md"
-    quickstart = read_report(ROOT / "hub_cards" / "reports" / "quickstart" / "report.json")
-    readme.write_text(fill_readme(readme.read_text(), quickstart, read_report(COVERAGE)))
-    print(f"Rendered {readme}")
+    readme, comparisons = ROOT / "README.md", REPORTS / "comparison"
+    quickstart = read_report(REPORTS / "quickstart" / "report.json")
+    comparison = read_report(comparisons / f"{PAD_SEGMENTATION.name}.json")
+    readme.write_text(fill_readme(readme.read_text(), quickstart, read_report(COVERAGE), comparison))
+    (comparisons / "README.md").write_text(render_comparisons(comparisons))
+    print(f"Rendered {readme} and {comparisons / 'README.md'}")
 
 
 if __name__ == "__main__":

@@ -8,26 +8,36 @@ import pytest
 from fedd_hf.evaluation.coverage import COVERAGE
 from fedd_hf.evaluation.report import read_report
 from fedd_hf.experiments.quickstart import QuickstartSize, run_quickstart
+from fedd_hf.hub.comparison_page import render_comparisons
 from fedd_hf.hub.readme import fill_readme
 from fedd_hf.training.arguments import ClassificationArguments, SegmentationArguments
 
 ROOT = Path(__file__).resolve().parents[1]
+REPORTS = ROOT / "hub_cards" / "reports"
+COMPARISONS = REPORTS / "comparison"
+
+
+def read_numbers():
+    quickstart = read_report(REPORTS / "quickstart" / "report.json")
+    return quickstart, read_report(COVERAGE), read_report(COMPARISONS / "pad_segmentation.json")
 
 
 def test_the_readme_shows_the_numbers_of_the_reports():
     readme = (ROOT / "README.md").read_text()
-    quickstart = read_report(ROOT / "hub_cards" / "reports" / "quickstart" / "report.json")
 
-    assert fill_readme(readme, quickstart, read_report(COVERAGE)) == readme, "Run `make cards`."
+    assert fill_readme(readme, *read_numbers()) == readme, "Run `make cards`."
 
 
-@pytest.mark.parametrize("mark", ["quickstart table", "coverage table"])
+def test_the_page_of_comparisons_shows_the_numbers_of_the_reports():
+    assert render_comparisons(COMPARISONS) == (COMPARISONS / "README.md").read_text(), "Run `make cards`."
+
+
+@pytest.mark.parametrize("mark", ["quickstart table", "coverage table", "comparison table"])
 def test_a_readme_without_a_mark_is_refused(mark):
     readme = (ROOT / "README.md").read_text().replace(f"<!-- /{mark} -->", "")
-    quickstart = read_report(ROOT / "hub_cards" / "reports" / "quickstart" / "report.json")
 
     with pytest.raises(ValueError, match=f"lacks the marks <!-- {mark} -->"):
-        fill_readme(readme, quickstart, read_report(COVERAGE))
+        fill_readme(readme, *read_numbers())
 
 
 def test_the_readme_names_the_two_commands_and_its_links_exist():

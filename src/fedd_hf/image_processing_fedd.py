@@ -230,7 +230,7 @@ class FEDDImageProcessor(PilBackend):
         top, left, height, width = self.seen_box(target_size)
         upsampled = F.interpolate(logits[None], size=(height, width), mode="bilinear", align_corners=False)
         segmentation = torch.zeros(target_size, dtype=torch.int64)
-        segmentation[top : top + height, left : left + width] = upsampled[0].argmax(dim=0)
+        segmentation[top : top + height, left : left + width] = upsampled[0].max(dim=0).indices  # faster than argmax
         return segmentation
 
     def _standardize_kwargs(self, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]

@@ -212,7 +212,8 @@ def _describe(
     authors: FittingArguments | None = None,
 ) -> dict[str, Any]:
     """Say what is read and how it is trained, and what the authors of the paper do otherwise."""
-    read = {"network": network, "weights": settings.weights, "image_size": settings.image_size}
+    weights = {} if network in WITHOUT_WEIGHTS else {"weights": settings.weights}
+    read = {"network": network, **weights, "image_size": settings.image_size}
     used = asdict(replace(training, seed=0))
     told = {"reading": read, "training": {name: value for name, value in used.items() if name != "seed"}}
     if authors is None:

@@ -15,7 +15,7 @@ ROWS = ("curves", "differences", "gaps")
 
 
 def choose_shown(report: dict[str, Any], test: str, metrics: Sequence[str], tones: Sequence[str]) -> dict[str, Any]:
-    """Keep of a label-efficiency report what its tables and figure show: a hundredth of its size.
+    """Keep of a label-efficiency report what its tables and figure show, a tenth of its size.
 
     Args:
         report (`dict`):

@@ -9,10 +9,13 @@ import pandas as pd
 from fedd_hf.evaluation.report import markdown_by_tone
 from fedd_hf.figures.style import TITLES
 
+from .method_table import EVERYBODY, ROWS, as_markdown, tabulate_differences, tabulate_values
+
+FEDD, LESION_IOU = "FEDD", "lesion_iou"
 KINDS = {False: "each photo of another patient", True: "one to four photos of a patient"}
 
 
-def fill_readme(readme: str, quickstart: dict[str, Any], coverage: dict[str, Any]) -> str:
+def fill_readme(readme: str, quickstart: dict[str, Any], coverage: dict[str, Any], comparison: dict[str, Any]) -> str:
     """Put numbers between their marks in the README.
 
     Args:
@@ -22,11 +25,14 @@ def fill_readme(readme: str, quickstart: dict[str, Any], coverage: dict[str, Any
             Report of [`~fedd_hf.experiments.quickstart.run_quickstart`].
         coverage (`dict`):
             Report of [`~fedd_hf.experiments.coverage_simulation.simulate_coverage`].
+        comparison (`dict`):
+            What [`~fedd_hf.hub.method_table.choose_shown`] keeps of the comparison on clinical photos.
 
     Raises:
         ValueError: If a mark is missing.
     """
     readme = _fill(readme, "quickstart table", _describe_quickstart(quickstart))
+    readme = _fill(readme, "comparison table", _describe_comparison(comparison))
     return _fill(readme, "coverage table", _describe_coverage(coverage))
 
 
@@ -47,6 +53,13 @@ def _describe_quickstart(report: dict[str, Any]) -> str:
         f"{report['machine']['cores']} cores. Pixels are pooled over the photos of a group; `all` pools the "
         "groups.\n\n" + "\n".join(tables)
     )
+
+
+def _describe_comparison(shown: dict[str, Any]) -> str:
+    """Return the lesion IoU of all photos, and by how much FEDD differs."""
+    curves, differences = ([row for row in shown[name] if row["metric"] == LESION_IOU] for name in ROWS[:2])
+    tables = [tabulate_values(curves, LESION_IOU, EVERYBODY), tabulate_differences(differences, LESION_IOU, FEDD)]
+    return "\n".join(as_markdown(table) for table in tables)
 
 
 def _describe_coverage(report: dict[str, Any]) -> str:

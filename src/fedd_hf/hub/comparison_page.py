@@ -36,8 +36,9 @@ PAD_SEGMENTATION = Comparison(
     "PAD-UFES-20 (CC BY 4.0), smartphone photos with lesion masks by students; no patient is in two splits. The "
     "backbone has seen the photos of the training split without labels, and no other one. Two people's masks of a "
     "photo agree at a Dice of about 0.85 to 0.95, above which nothing can be told. Skin tone was written down for "
-    "about 3 of 5 test photos, and two of those are of V-VI, which is too few to say anything. Blocks and timestep of FEDD were chosen on the validation photos. Fine-tuned "
-    "U-Nets have not been trained at this length yet.",
+    "about 3 of 5 test photos, and two of those are of V-VI, which is too few to say anything. Blocks and "
+    "timestep of FEDD were chosen on the validation photos. Fine-tuned U-Nets have not been trained at this length "
+    "yet.",
 )
 PAD_MALIGNANCY = Comparison(
     "pad_malignancy",

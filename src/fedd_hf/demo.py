@@ -155,8 +155,9 @@ def make_picture(label: str, name: str) -> gr.Image:
 
 def draw_legend() -> str:
     """Name the colours of the map; the background is left as it is."""
-    swatch = '<span style="display: inline-block; width: 0.8em; height: 0.8em; background: {}"></span> {}'
-    return " &ensp; ".join(swatch.format(f"rgb{colour}", label) for label, colour in CLASS_COLOURS.items())
+    swatch = '<span style="display: inline-block; width: 0.8em; height: 0.8em; background: rgb{}"></span> {}'
+    drawn = [swatch.format(colour, label) for label, colour in CLASS_COLOURS.items() if label != "background"]
+    return " &ensp; ".join([*drawn, "background: as it is"])
 
 
 def build_demo(examiner: Examiner, examples: Sequence[Path]) -> gr.Blocks:

@@ -94,7 +94,7 @@ def demo(
     ),
     port: Annotated[int | None, typer.Option(help="Port of the page; by default the first from 7860 on.")] = None,
 ) -> None:
-    """Open a page in the browser's reach on which the models of a quickstart look at a photo; nothing is kept."""
+    """Serve a page on which the models of a quickstart look at a photo, and keep nothing of it."""
     try:
         from fedd_hf.demo import Examiner, build_demo, launch
     except ImportError as error:

@@ -24,11 +24,11 @@ MAX_FILE_SIZE = "20mb"
 MAX_PIXELS = 25_000_000
 SHOWN_SIZE = 768  # longer side of the pictures on the page, in pixels
 HEIGHT = 320  # of pictures on the page, in pixels
-KEPT_SECONDS = 60
+KEPT_SECONDS = 60  # an upload lives as long at least; older ones are looked for as often
 WARNING = (
     "**Research only. Not a medical device, not for diagnosis.** The score is not calibrated for any clinic, and a "
     "low one rules nothing out: whoever worries about a lesion should show it to a physician. Do not upload photos "
-    f"that identify a person. Your photo is not kept: it is deleted {KEPT_SECONDS} seconds after it was looked at."
+    f"that identify a person. Your photo is not kept: it is deleted within {2 * KEPT_SECONDS} seconds."
 )
 WIDE_TABLES = "table { display: block; overflow-x: auto; white-space: nowrap }"
 

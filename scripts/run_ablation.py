@@ -3,6 +3,7 @@
 Usage:
     python scripts/run_ablation.py --output-dir runs/grid
     python scripts/run_ablation.py --dataset ddi --root ddi --masks ddi-seg --output-dir runs/grid-ddi
+    python scripts/run_ablation.py --dataset pad-ufes-20 --root pad --output-dir runs/grid-pad
     python scripts/run_ablation.py --task segmentation --output-dir runs/readings
     python scripts/run_ablation.py --task segmentation --dataset pad-ufes-20 --root pad --output-dir runs/readings-pad
 
@@ -16,7 +17,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from transformers import HfArgumentParser
 from transformers.utils import logging
 
 from fedd_hf.backbone_fedd import DEFAULTS_NAME
-from fedd_hf.data.loading import DataArguments, load_splits
+from fedd_hf.data.loading import DataArguments
 from fedd_hf.evaluation.report import write_report
 from fedd_hf.experiments.block_timestep import (
     GridArguments,
@@ -36,7 +37,7 @@ from fedd_hf.experiments.block_timestep import (
     tabulate_accuracies,
     tabulate_choices,
 )
-from fedd_hf.experiments.photo_sets import load_numbered_sets
+from fedd_hf.experiments.photo_sets import LABELLED_PHOTOS, PhotoSets, load_numbered_sets, load_photo_sets
 from fedd_hf.training.arguments import ClassificationArguments, ReadingArguments, SegmentationArguments
 from fedd_hf.training.run import open_accelerator
 
@@ -87,14 +88,23 @@ def classify(
     ablation: AblationArguments,
     accelerator: Accelerator,
 ) -> None:
-    splits = load_splits(data, "classification")
-    report = run_grid(splits, reading, training, grid, ablation.folder, ablation.store, accelerator)
+    photos = load_malignancy_photos(data, grid.label_fractions)
+    report = run_grid(photos, reading, training, grid, ablation.folder, ablation.store, accelerator)
     table = tabulate_choices(report)
     if accelerator.is_main_process:
         (ablation.folder / "grid.md").write_text(f"{table}\n{tabulate_accuracies(report)}")
         best = max(report["best"], key=lambda row: row["label_fraction"])
         write_default("classification", [best["block"]], best["timestep"], report["reading"]["image_size"], ablation)
     accelerator.print(f"{table}\nTest accuracy at each block and timestep: {ablation.folder / 'grid.md'}")
+
+
+def load_malignancy_photos(data: DataArguments, label_fractions: list[float]) -> PhotoSets:
+    """Return as many labelled photos as the paper has at each label fraction, and those that choose and test."""
+    if data.dataset == "ddi":
+        return load_photo_sets(data, "malignancy", label_fractions)
+    fractions = sorted(label_fractions)
+    photos = load_numbered_sets(data, "malignancy", [LABELLED_PHOTOS[fraction] for fraction in fractions])
+    return replace(photos, train=dict(zip(fractions, photos.train.values(), strict=True)))
 
 
 def segment(

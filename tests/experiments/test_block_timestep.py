@@ -1,18 +1,14 @@
 """The grid of blocks, timesteps and label fractions, on painted photos and the tiny backbone."""
 
 import json
-from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from datasets import DatasetDict
 
-from fedd_hf.data.ddi.draw import CELLS, draw_classification
-from fedd_hf.data.ddi.metadata import METADATA_FILE, read_ddi_metadata
-from fedd_hf.data.schema import tone_labels
 from fedd_hf.data.synthetic import paint_dataset
 from fedd_hf.evaluation.report import read_report
 from fedd_hf.experiments import block_timestep
@@ -22,25 +18,36 @@ from fedd_hf.experiments.block_timestep import (
     GridArguments,
     choose_points,
     compare_segmentation_readings,
-    draw_labelled,
     measure_regret,
     open_backbone,
     run_grid,
     tabulate_accuracies,
     tabulate_choices,
 )
+from fedd_hf.experiments.photo_sets import PhotoSets, draw_labelled
 from fedd_hf.training import feature_store
 from fedd_hf.training.arguments import ClassificationArguments, ReadingArguments, SegmentationArguments
 
 FEW_EPOCHS = ClassificationArguments(max_epochs=4, learning_rate=1e-2)
-TWO_FRACTIONS = GridArguments(label_fractions=[0.05, 0.10], num_seeds=2)
 
 
 @pytest.fixture(scope="module")
-def splits():
-    """Painted photos: 60 to train, 12 to validate and 12 to test."""
-    sizes = {"train": 20, "validation": 4, "test": 4}
-    return DatasetDict({name: paint_dataset(per, seed, size=32) for seed, (name, per) in enumerate(sizes.items())})
+def train():
+    """Painted photos: 10 of each tone and kind."""
+    return paint_dataset(20, seed=0, size=32)
+
+
+@pytest.fixture(scope="module")
+def test():
+    """Painted photos: 2 of each tone and kind."""
+    return paint_dataset(4, seed=2, size=32)
+
+
+@pytest.fixture(scope="module")
+def photos(train, test):
+    """30 and 60 painted photos to train, 12 to validate and 12 to test."""
+    labelled = {fraction: train.select(draw_labelled(train, fraction)) for fraction in (0.05, 0.10)}
+    return PhotoSets(train=labelled, validation=paint_dataset(4, seed=1, size=32), tests={"test": test})
 
 
 @pytest.fixture
@@ -66,12 +73,13 @@ def features(tmp_path_factory):
 
 
 @pytest.fixture
-def run(splits, make_reading, features, tmp_path, accelerator):
+def run(photos, make_reading, features, tmp_path, accelerator):
     """Run a grid of 2 blocks, 2 timesteps and 2 label fractions into a folder."""
 
-    def run(name="grid", grid=TWO_FRACTIONS, training=FEW_EPOCHS, photos=splits, **reading):
+    def run(name="grid", num_seeds=2, training=FEW_EPOCHS, photos=photos, **reading):
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
+        grid = GridArguments(num_seeds=num_seeds)
         return run_grid(photos, make_reading(**reading), training, grid, folder, features, accelerator)
 
     return run
@@ -167,7 +175,7 @@ def test_seeds_of_a_point_differ(run):
 
 
 def test_a_single_seed_has_no_spread(run):
-    report = run(grid=GridArguments(label_fractions=[0.05], num_seeds=1))
+    report = run(num_seeds=1)
 
     assert {row["accuracy_std"] for row in report["points"]} == {None}
     assert "±" not in tabulate_accuracies(report)
@@ -197,14 +205,14 @@ def test_a_finished_grid_is_read_not_trained_again(run, trainings):
     assert without_times(run()) == without_times(wanted)
 
 
-def test_a_folder_of_another_grid_is_refused(run, splits):
-    run(grid=GridArguments(label_fractions=[0.05], num_seeds=1))
+def test_a_folder_of_another_grid_is_refused(run, photos, test):
+    run(num_seeds=1)
 
     with pytest.raises(ValueError, match="other photos or arguments"):
-        run(grid=GridArguments(label_fractions=[0.05], num_seeds=2))
-    fewer = DatasetDict(splits | {"test": splits["test"].select(range(6))})
+        run(num_seeds=2)
+    fewer = replace(photos, tests={"test": test.select(range(6))})
     with pytest.raises(ValueError, match="other photos or arguments"):
-        run(grid=GridArguments(label_fractions=[0.05], num_seeds=1), photos=fewer)
+        run(num_seeds=1, photos=fewer)
 
 
 # --- choice ----------------------------------------------------------------------------------------------------------
@@ -244,8 +252,7 @@ def scores_of(is_malignant, wrong, seeds=1):
     return [np.where(np.arange(len(scores)) < wrong, 1 - scores, scores).tolist()] * seeds
 
 
-def test_regret_is_what_the_choice_on_validation_costs_on_the_same_test_photos(splits):
-    test = splits["test"]
+def test_regret_is_what_the_choice_on_validation_costs_on_the_same_test_photos(test):
     is_malignant = np.array(test["malignant"])
     points = [point(0.05, 2, 0.9, 0.5), point(0.05, 4, 0.8, 0.5), point(0.05, 6, 0.7, 0.5)]
     points = [row | {"timestep": 0} for row in points]
@@ -261,8 +268,7 @@ def test_regret_is_what_the_choice_on_validation_costs_on_the_same_test_photos(s
     assert accuracy["p_value"] < 0.05
 
 
-def test_regret_is_a_mean_over_seeds(splits):
-    test = splits["test"]
+def test_regret_is_a_mean_over_seeds(test):
     is_malignant = np.array(test["malignant"])
     points = [point(0.05, 2, 0.9, 0.5) | {"timestep": 0}, point(0.05, 4, 0.8, 0.5) | {"timestep": 50}]
     half = scores_of(is_malignant, 0) + scores_of(is_malignant, 6)
@@ -273,8 +279,7 @@ def test_regret_is_a_mean_over_seeds(splits):
     assert (rows[0]["best_block"], rows[0]["best_timestep"], rows[0]["best_value"]) == (4, 50, 1.0)
 
 
-def test_a_choice_that_is_the_best_has_no_regret(splits):
-    test = splits["test"]
+def test_a_choice_that_is_the_best_has_no_regret(test):
     points = [point(0.05, 2, 0.9, 0.5) | {"timestep": 0}, point(0.05, 4, 0.8, 0.5) | {"timestep": 0}]
     is_malignant = np.array(test["malignant"])
 
@@ -318,56 +323,6 @@ def test_tables_show_the_choice_and_every_accuracy(run):
     assert accuracies.count("| 1000 |") == 2
     assert "| t | block 4 | block 6 |" in accuracies
     assert json.loads(json.dumps(report)) == report
-
-
-# --- labelled photos -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("label_fraction", "per_cell"), [(0.05, 5), (0.10, 10)])
-def test_labelled_photos_are_balanced_by_tone_and_malignancy(splits, label_fraction, per_cell):
-    train = splits["train"]
-
-    rows = draw_labelled(train, label_fraction)
-
-    cells = list(zip(tone_labels(train), train["malignant"], strict=True))
-    assert Counter(cells[row] for row in rows) == dict.fromkeys(CELLS, per_cell)
-
-
-def test_a_smaller_fraction_is_part_of_a_larger_one(splits):
-    assert set(draw_labelled(splits["train"], 0.05)) < set(draw_labelled(splits["train"], 0.10))
-
-
-def test_photos_without_a_tone_are_balanced_by_malignancy(splits):
-    train = splits["train"].remove_columns("skin_tone").add_column("skin_tone", [None] * 60)
-    train = train.cast(splits["train"].features)
-
-    rows = draw_labelled(train, 0.05)
-
-    assert Counter(np.array(train["malignant"])[rows].tolist()) == {True: 15, False: 15}
-
-
-def test_of_ddi_the_labelled_photos_are_those_of_its_own_draw(painted_ddi):
-    drawn = draw_classification(read_ddi_metadata(painted_ddi / METADATA_FILE))
-    train = drawn[drawn["split"] == "train"].reset_index(drop=True)
-    template = paint_dataset(1, seed=0, size=32)
-    rows = [
-        template[0] | {"image_id": row.image_id, "skin_tone": row.skin_tone, "malignant": row.malignant}
-        for row in train.itertuples()
-    ]
-
-    labelled = draw_labelled(template.from_list(rows, features=template.features), 0.10)
-
-    assert set(train["image_id"][labelled]) == set(train.loc[train["label_fraction"] <= 10, "image_id"])
-
-
-def test_too_few_photos_are_an_error_that_counts_them(run, splits):
-    with pytest.raises(ValueError, match="15 photos of .* are to be drawn, but there are 10"):
-        run(grid=GridArguments(label_fractions=[0.15]))
-
-
-def test_a_missing_split_is_named(run, splits):
-    with pytest.raises(ValueError, match="'validation' is needed"):
-        run(photos=DatasetDict(train=splits["train"], test=splits["test"]))
 
 
 @pytest.mark.parametrize("fields", [{"label_fractions": [0.5]}, {"num_seeds": 0}])

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from accelerate.state import AcceleratorState
 
-from fedd_hf.data.schema import FEATURES
+from fedd_hf.data.loading import DataArguments
+from fedd_hf.data.schema import FEATURES, tone_labels
 from fedd_hf.data.synthetic import paint_dataset
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "run_ablation.py"
@@ -64,6 +65,16 @@ def test_the_grid_runs_on_any_dataset_and_writes_report_tables_and_defaults(run_
     assert "| 5% | 30 | the paper | 4 | 0 |" in printed
     points = (folder / "grid-05.json").read_bytes()
     assert (run_ablation(*arguments) / "grid-05.json").read_bytes() == points  # read, not trained again
+
+
+def test_a_dataset_with_few_dark_photos_has_as_many_labelled_as_the_paper(real_data):
+    load_malignancy_photos = runpy.run_path(str(SCRIPT))["load_malignancy_photos"]
+    data = DataArguments(dataset="pad-ufes-20", root=str(real_data("pad_ufes_20")))
+
+    photos = load_malignancy_photos(data, [0.10, 0.05])
+
+    assert {fraction: len(labelled) for fraction, labelled in photos.train.items()} == {0.05: 30, 0.10: 60}
+    assert None not in tone_labels(photos.validation)  # every photo without a tone is benign
 
 
 def test_features_lie_beside_the_results_unless_they_are_shared():

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
-from datasets import Dataset, DatasetDict
+from datasets import Dataset
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -21,9 +21,7 @@ from tqdm.auto import tqdm
 
 from fedd_hf.backbone_fedd import locate_backbone, read_backbone_config, read_backbone_defaults
 from fedd_hf.configuration_fedd import FEDDConfig
-from fedd_hf.data.loading import need_split
 from fedd_hf.data.schema import tone_labels
-from fedd_hf.data.splits import draw_nested
 from fedd_hf.data.synthetic import paint_dataset
 from fedd_hf.decode_head_fedd import vote
 from fedd_hf.evaluation.by_tone import photos_of, sample_of
@@ -41,12 +39,11 @@ from fedd_hf.training.pixel_heads import train_pixel_classifiers
 from fedd_hf.training.pixels import PixelDraws, StoredFeatures, pass_on
 
 from .kept_results import keep
+from .photo_sets import LABELLED_PHOTOS, TEST, VALIDATION, PhotoSets
 
 # The grid of FEDD (MICCAI 2023), Figure 6. Timestep 1000 is read at the last index, 999.
 BLOCKS = [2, 4, 6, 8, 10, 12, 14]
 TIMESTEPS = list(range(0, 1001, 50))
-LABELLED_PHOTOS = {0.05: 30, 0.10: 60, 0.15: 90, 0.20: 120}  # by share of DDI that is labelled
-SPLITS = ("train", "validation", "test")
 REGRETTED = ("accuracy", "auroc")
 
 PIXELS_PER_IMAGE = 1500
@@ -81,7 +78,7 @@ class GridArguments:
 
 
 def run_grid(
-    splits: DatasetDict,
+    photos: PhotoSets,
     reading: ReadingArguments,
     training: ClassificationArguments,
     grid: GridArguments,
@@ -95,14 +92,14 @@ def run_grid(
     stored: a grid that was killed goes on with the next photo, or the next label fraction.
 
     Args:
-        splits (`datasets.DatasetDict`):
-            `train`, `validation` and `test`: rows of [`~fedd_hf.data.schema.FEATURES`] of known malignancy.
+        photos ([`PhotoSets`]):
+            Photos of known malignancy; those of a label fraction are as many as the paper has there.
         reading ([`ReadingArguments`]):
             Which backbone; by default with the blocks and timesteps of the paper.
         training ([`ClassificationArguments`]):
             How the classifiers are trained; their seeds count up from its seed.
         grid ([`GridArguments`]):
-            Label fractions, and seeds of each point.
+            Seeds of each point; its label fractions are those of `photos`.
         output_dir (`Path`):
             Existing folder, which gets one JSON file for each label fraction, and `report.json`.
         features (`Path`):
@@ -118,26 +115,27 @@ def run_grid(
         [`measure_regret`] says of the choice.
 
     Raises:
-        ValueError: If a split is missing or has too few photos, a block is too small to pool, or `output_dir` holds
-            another grid.
+        ValueError: If a block is too small to pool, or `output_dir` holds another grid.
 
     Source: FEDD (MICCAI 2023), section 4 and Figure 6; choice on validation, which the paper made on test.
     """
-    photos = {name: need_split(splits, name) for name in SPLITS}
+    test, largest = photos.tests[TEST], photos.train[max(photos.train)]
+    splits = {"train": largest, VALIDATION: photos.validation, TEST: test}
     start = time.perf_counter()
     model = open_backbone(reading)
-    pooled = _read_splits(model, photos, features, accelerator)
+    pooled = _read_splits(model, splits, features, accelerator)
     seconds = {"features": round(time.perf_counter() - start, 1)}
-    settings = {"training": asdict(training), "num_seeds": grid.num_seeds} | _describe(model, photos)
+    settings = {"training": asdict(training), "num_seeds": grid.num_seeds} | _describe(model, splits)
     rows: list[dict[str, Any]] = []
     regret: list[dict[str, Any]] = []
-    for label_fraction in grid.label_fractions:
+    for label_fraction, labelled in photos.train.items():
         path = output_dir / f"grid-{round(100 * label_fraction):02d}.json"
-        compute = partial(_train_fraction, model, pooled, photos["train"], label_fraction, training, grid, accelerator)
+        kept = _keep_photos(pooled, largest, labelled)
+        compute = partial(_train_fraction, model, kept, label_fraction, training, grid, accelerator)
         stored = keep(path, settings, compute, accelerator)
         seconds[f"heads, {label_fraction:.0%}"] = stored["seconds"]
         rows += stored["points"]
-        regret += measure_regret(stored["points"], stored["test_scores"], photos["test"])
+        regret += measure_regret(stored["points"], stored["test_scores"], test)
     report = {"experiment": "block_timestep", **settings, "points": rows, "best": choose_points(rows)}
     report |= {"paper": _paper_points(rows), "regret": regret, "seconds": seconds, "machine": describe_machine()}
     _write(report, output_dir / "report.json", accelerator)
@@ -163,28 +161,6 @@ def open_backbone(reading: ReadingArguments) -> FEDDForSegmentation:
     return FEDDForSegmentation.from_backbone(
         reading.backbone, blocks=blocks, timesteps=timesteps, image_size=config.image_size
     )
-
-
-def draw_labelled(train: Dataset, label_fraction: float, seed: int = 0) -> list[int]:
-    """Draw as many photos as the paper labels, equally many of each skin tone and malignancy; return their rows.
-
-    For one seed, a smaller fraction is part of a larger one; of DDI with seed 0, they are the project's own draw.
-
-    Args:
-        train (`datasets.Dataset`):
-            Training photos: rows of [`~fedd_hf.data.schema.FEATURES`].
-        label_fraction (`float`):
-            0.05, 0.10, 0.15 or 0.20.
-        seed (`int`, *optional*, defaults to 0):
-            Seed of the draw.
-
-    Raises:
-        ValueError: If there are too few photos of a tone and malignancy.
-    """
-    cells = dict(zip(train["image_id"], zip(tone_labels(train), train["malignant"], strict=True), strict=True))
-    number = LABELLED_PHOTOS[label_fraction] // len(set(cells.values()))
-    drawn = draw_nested(cells, dict.fromkeys(cells.values(), number), seed)
-    return [row for row, name in enumerate(cells) if name in drawn]
 
 
 def choose_points(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -355,22 +331,22 @@ def _read_splits(
     return {name: (features.transpose(0, 1), labels) for name, (features, labels) in pooled.items()}
 
 
-def _keep_rows(pooled: PooledSplits, rows: list[int]) -> PooledSplits:
+def _keep_photos(pooled: PooledSplits, largest: Dataset, labelled: Dataset) -> PooledSplits:
+    kept = set(labelled["image_id"])
+    rows = [row for row, name in enumerate(largest["image_id"]) if name in kept]
     features, labels = pooled["train"]
     return pooled | {"train": (features[:, rows], labels[rows])}
 
 
 def _train_fraction(
     model: FEDDForSegmentation,
-    pooled: PooledSplits,
-    train: Dataset,
+    labelled: PooledSplits,
     label_fraction: float,
     training: ClassificationArguments,
     grid: GridArguments,
     accelerator: Accelerator,
 ) -> dict[str, Any]:
     """Train the whole grid on one label fraction."""
-    labelled = _keep_rows(pooled, draw_labelled(train, label_fraction))
     start = time.perf_counter()
     points = _train_points(model, labelled, training, grid.num_seeds, accelerator)
     seconds = round(time.perf_counter() - start, 1)

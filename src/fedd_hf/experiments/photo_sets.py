@@ -13,11 +13,10 @@ from fedd_hf.configuration_fedd import SEGMENTATION_LABELS
 from fedd_hf.data.ddi.release import released_splits
 from fedd_hf.data.loading import DataArguments, load_splits, need_split
 from fedd_hf.data.schema import tone_labels
-from fedd_hf.data.splits import keep_photos, select_label_fraction, select_photos, select_skin_tones
+from fedd_hf.data.splits import draw_nested, keep_photos, select_label_fraction, select_photos, select_skin_tones
 from fedd_hf.skin_tone import SkinTone
 
-from .block_timestep import LABELLED_PHOTOS, draw_labelled
-
+LABELLED_PHOTOS = {0.05: 30, 0.10: 60, 0.15: 90, 0.20: 120}  # of FEDD (MICCAI 2023), by share of DDI that is labelled
 TASK_OF_LOADER = {"segmentation": "segmentation", "malignancy": "classification"}
 VALIDATION, TEST, LARGE_TEST = "validation", "test", "large_test"
 LESION = SEGMENTATION_LABELS.index("lesion")
@@ -130,6 +129,28 @@ def load_numbered_sets(
 def _spread(photos: Dataset, number: int, task: str) -> Dataset:
     malignant = photos["malignant"][:] if task == "malignancy" else [None] * len(photos)
     return select_photos(photos, number, list(zip(tone_labels(photos), malignant, strict=True)))
+
+
+def draw_labelled(train: Dataset, label_fraction: float, seed: int = 0) -> list[int]:
+    """Draw as many photos as the paper labels, equally many of each skin tone and malignancy; return their rows.
+
+    For one seed, a smaller fraction is part of a larger one; of DDI with seed 0, they are the project's own draw.
+
+    Args:
+        train (`datasets.Dataset`):
+            Training photos: rows of [`~fedd_hf.data.schema.FEATURES`].
+        label_fraction (`float`):
+            0.05, 0.10, 0.15 or 0.20.
+        seed (`int`, *optional*, defaults to 0):
+            Seed of the draw.
+
+    Raises:
+        ValueError: If there are too few photos of a tone and malignancy.
+    """
+    cells = dict(zip(train["image_id"], zip(tone_labels(train), train["malignant"], strict=True), strict=True))
+    number = LABELLED_PHOTOS[label_fraction] // len(set(cells.values()))
+    drawn = draw_nested(cells, dict.fromkeys(cells.values(), number), seed)
+    return [row for row, name in enumerate(cells) if name in drawn]
 
 
 def choose_examples(photos: Dataset, per_tone: int = 1) -> Dataset:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 from accelerate import Accelerator
-from datasets import Dataset, DatasetDict
+from datasets import Dataset
 
 from fedd_hf.data.ddi.build import build_ddi_seg
 from fedd_hf.data.ddi.metadata import METADATA_FILE
@@ -31,7 +31,7 @@ from .marker_probe import probe_markers
 from .method_settings import MethodSettings
 from .methods import FEDD, RANDOM_UNET, make_fedd, make_method
 from .photo_counts import describe_counts
-from .photo_sets import LARGE_TEST, TEST, VALIDATION, choose_examples, load_photo_sets
+from .photo_sets import LARGE_TEST, choose_examples, load_photo_sets
 from .published import compare_with_published
 from .run_time import measure_run_time
 from .scheme import describe_scheme
@@ -230,13 +230,10 @@ class Paper:
     def run_grid(self) -> dict[str, Any]:
         """Train malignancy classifiers on each block and timestep: Figure 6. Validation photos choose what is read."""
         photos = self.photos["malignancy"]
-        splits = DatasetDict(
-            {"train": self.largest("malignancy"), VALIDATION: photos.validation, TEST: photos.tests[TEST]}
-        )
         reading = replace(self.reading, timesteps=self.cost["grid_timesteps"])
         grid = GridArguments(label_fractions=self.arguments.label_fractions, num_seeds=GRID_SEEDS)
         folder, features = _subfolder(self.folder, "grid"), _subfolder(self.folder, "features")
-        report = run_grid(splits, reading, ClassificationArguments(), grid, folder, features, self.accelerator)
+        report = run_grid(photos, reading, ClassificationArguments(), grid, folder, features, self.accelerator)
         readings = {row["label_fraction"]: (row["block"], row["timestep"]) for row in report["best"]}
         self.settings = replace(self.settings, malignancy_readings=readings)
         self.fedd = make_fedd(self.settings)

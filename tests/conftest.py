@@ -122,6 +122,19 @@ def pixel_values():
 
 
 @pytest.fixture(scope="session")
+def real_data():
+    """Return the path of a real collection, or skip the test where it is absent."""
+
+    def find(name):
+        path = DATA / name
+        if not path.exists():
+            pytest.skip(f"The real photos are not at {path}; set FEDD_DATA to the folder that holds {name}.")
+        return path
+
+    return find
+
+
+@pytest.fixture(scope="session")
 def released_zip():
     """The masks that the authors of FEDD released."""
     path = DATA / "sddi_ddi_labels.zip"

@@ -1,13 +1,9 @@
-"""What the tests of sources share: tiny photos and masks on disk, and where real collections may lie."""
-
-import os
-from pathlib import Path
+"""What the tests of sources share: tiny photos and masks on disk."""
 
 import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-REAL_DATA = Path(os.environ.get("FEDD_DATA", Path(__file__).parents[3] / ".." / "shared" / "data"))
 SIZE = (12, 9)  # width and height: oblong, so that a turned photo is noticed
 
 
@@ -39,16 +35,3 @@ def save_lesion():
         return path
 
     return save
-
-
-@pytest.fixture(scope="session")
-def real_data():
-    """Return the path of a real collection, or skip the test where it is absent."""
-
-    def find(name):
-        path = REAL_DATA / name
-        if not path.exists():
-            pytest.skip(f"The real photos are not at {path}; set FEDD_DATA to the folder that holds {name}.")
-        return path
-
-    return find

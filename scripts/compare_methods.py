@@ -3,6 +3,7 @@
 Usage:
     python scripts/compare_methods.py --dataset pad-ufes-20 --root pad --output-dir runs/pad
     python scripts/compare_methods.py --dataset pad-ufes-20 --root pad --task malignancy --output-dir runs/malignancy
+    python scripts/compare_methods.py --methods FEDD "FEDD on my-backbone" --output-dir runs/backbones
     python scripts/compare_methods.py --dataset rows --root composite --methods FEDD VGG16 --output-dir runs/composite
 
 Type the same command again to go on with a run that was killed. Leaves `report.json`, a figure and
@@ -46,7 +47,7 @@ class ComparisonArguments:
     Args:
         output_dir (`str`): Folder for everything; give it again to go on.
         task (`str`): `segmentation` or `malignancy`.
-        methods (`list[str]`): The first is compared with the others.
+        methods (`list[str]`): The first is compared with the others. `FEDD on FOLDER` is FEDD on another backbone.
         full (`bool`): Compare all methods; how long it takes is said when each was trained once.
         labelled (`list[int]`): Numbers of labelled photos.
         num_seeds (`int`): Trainings of each method at each number.
@@ -65,7 +66,9 @@ class ComparisonArguments:
 
     output_dir: str = field(metadata={"help": "folder for everything; give it again to go on"})
     task: str = field(default="segmentation", metadata={"help": "segmentation or malignancy"})
-    methods: list[str] = field(default_factory=lambda: [FEDD], metadata={"help": f"of {', '.join(METHODS)}"})
+    methods: list[str] = field(
+        default_factory=lambda: [FEDD], metadata={"help": f"of {', '.join(METHODS)}, and FEDD on BACKBONE"}
+    )
     full: bool = field(default=False, metadata={"help": "compare all methods"})
     labelled: list[int] = field(default_factory=lambda: [30, 60, 90, 120], metadata={"help": "labelled photos"})
     num_seeds: int = field(default=5, metadata={"help": "trainings of each method at each number"})

@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import shutil
 from pathlib import Path
 
 import pytest
@@ -34,11 +35,13 @@ def arguments(tmp_path, tiny_backbone):
     return [*(str(part) for option in options.items() for part in option), "--labelled", "3", "6"]
 
 
-def test_segmentation_is_compared_on_the_same_photos(main, arguments, tmp_path):
-    main([*arguments, "--methods", "FEDD", "raw colour", "frozen EfficientNetLite0", "--save-models"])
+def test_segmentation_is_compared_on_the_same_photos(main, arguments, tmp_path, tiny_backbone):
+    other = shutil.copytree(tiny_backbone, tmp_path / "backbones" / "other")
+    methods = ["FEDD", "raw colour", "frozen EfficientNetLite0", f"FEDD on {other}"]
+    main([*arguments, "--methods", *methods, "--save-models"])
 
     report = json.loads((tmp_path / "report.json").read_text())
-    assert report["methods"] == ["FEDD", "raw colour", "frozen EfficientNetLite0"]
+    assert report["methods"] == [*methods[:3], "FEDD on other"]
     assert {row["photos"] for row in report["differences"]} == {3, 6}
     text = (tmp_path / "report.md").read_text()
     assert "**lesion IoU, 9 test photos, mean over seeds**" in text

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from .feature_method import FeatureMethod
@@ -14,6 +15,7 @@ from .random_backbone import write_random_backbone
 from .trial import SEGMENTATION, TASKS, Method
 
 FEDD = "FEDD"
+FEDD_ON = "FEDD on "  # a backbone follows
 RANDOM_UNET = "random UNet"
 COLOUR, COLOUR_AND_POSITION = "raw colour", "colour and position"
 LITE0, FROZEN_LITE0 = "EfficientNetLite0", "frozen EfficientNetLite0"
@@ -26,6 +28,12 @@ RANDOM_SEED = 1  # of the weights of the floor
 def make_method(name: str, settings: MethodSettings) -> Method:
     """Make a method by its name.
 
+    Args:
+        name (`str`):
+            Key of `METHODS`, or `FEDD on BACKBONE`, with a folder or a repository id: FEDD on that backbone.
+        settings ([`MethodSettings`]):
+            What all methods of the experiment have in common.
+
     Raises:
         ImportError: If it is a baseline, and `fedd-hf[baselines]` is not installed.
         ValueError: If there is none of this name.
@@ -33,8 +41,11 @@ def make_method(name: str, settings: MethodSettings) -> Method:
     Example:
         >>> fedd = make_method("FEDD", settings)  # doctest: +SKIP
     """
+    if name.startswith(FEDD_ON):
+        backbone = name.removeprefix(FEDD_ON)
+        return _on_backbone(FEDD_ON + Path(backbone).name, settings, backbone)
     if name not in METHODS:
-        raise ValueError(f"A method must be one of {list(METHODS)}, got {name!r}.")
+        raise ValueError(f"A method must be one of {list(METHODS)} or 'FEDD on BACKBONE', got {name!r}.")
     return METHODS[name](settings)
 
 

@@ -31,7 +31,7 @@ from fedd_hf.experiments.method_settings import MethodSettings
 from fedd_hf.experiments.methods import FEDD, METHODS, make_method
 from fedd_hf.experiments.photo_sets import TEST, load_numbered_sets
 from fedd_hf.figures.label_efficiency import draw_label_efficiency
-from fedd_hf.figures.style import save_figure
+from fedd_hf.figures.style import TITLES, save_figure
 from fedd_hf.hub.method_table import choose_shown, describe_methods
 from fedd_hf.training.arguments import ReadingArguments, SegmentationArguments
 from fedd_hf.training.run import open_accelerator
@@ -58,6 +58,7 @@ class ComparisonArguments:
         malignancy_block (`int`, *optional*): Block that FEDD reads for malignancy; the backbone's own by default.
         malignancy_timestep (`int`, *optional*): Timestep at which it does; the backbone's own by default.
         num_steps (`int`): Training steps of pixel classifiers.
+        metrics (`list[str]`, *optional*): Metrics that figure and tables show; `report.json` has all of them.
         unet_learning_rate (`float`): Of U-Nets; that of the authors by default.
         unet_batch_size (`int`): Photos of a step of U-Nets; that of the authors by default.
         unet_epochs (`int`): Epochs of U-Nets at most; that of the authors by default.
@@ -79,10 +80,15 @@ class ComparisonArguments:
     malignancy_block: int | None = field(default=None, metadata={"help": "block that FEDD reads for malignancy"})
     malignancy_timestep: int | None = field(default=None, metadata={"help": "timestep at which it does"})
     num_steps: int = field(default=SegmentationArguments.num_steps, metadata={"help": "steps of pixel classifiers"})
+    metrics: list[str] | None = field(default=None, metadata={"help": "metrics to show"})
     unet_learning_rate: float = UNET_RECIPE.learning_rate
     unet_batch_size: int = UNET_RECIPE.batch_size
     unet_epochs: int = UNET_RECIPE.max_epochs
     unet_patience: int = UNET_RECIPE.patience
+
+    def __post_init__(self) -> None:
+        if unknown := sorted(set(self.metrics or []) - TITLES.keys()):
+            raise ValueError(f"`metrics` must be of {sorted(TITLES)}, got {unknown}.")
 
 
 def open_settings(
@@ -134,7 +140,7 @@ def compare(comparison: ComparisonArguments, data: DataArguments, reading: Readi
     )
     report = run_label_efficiency(comparison.task, methods, photos, arguments, folder, settings.accelerator)
     if settings.accelerator.is_main_process:
-        show(report, METRICS[comparison.task], folder)
+        show(report, comparison.metrics or METRICS[comparison.task], folder)
 
 
 def show(report: dict[str, Any], metrics: Sequence[str], folder: Path) -> None:

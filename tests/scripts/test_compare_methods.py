@@ -70,6 +70,7 @@ def test_malignancy_is_compared_with_always_benign(main, arguments, tmp_path):
         (["--task", "malignancy"], "Give `malignancy_block` and `malignancy_timestep`"),
         (["--task", "malignancy", *READ, "--methods", "FEDD", "raw colour"], "['raw colour'] cannot be compared"),
         (["--labelled", "300"], "`number` must lie in [1, 12], the number of photos there are, got 300"),
+        (["--metrics", "lesion_iou", "iou"], "`metrics` must be of"),
         (["--task", "diagnosis"], "`task` must be one of"),
     ],
 )

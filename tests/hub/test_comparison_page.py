@@ -2,7 +2,7 @@
 
 import pytest
 
-from fedd_hf.evaluation.report import write_report
+from fedd_hf.evaluation.report import NOT_A_COMPARISON, write_report
 from fedd_hf.hub.comparison_page import Comparison, render_comparisons
 from fedd_hf.hub.method_table import choose_shown, describe_methods
 
@@ -76,6 +76,22 @@ def test_tables_have_methods_downwards_and_numbers_of_labelled_photos_to_the_rig
     assert "| U-Net | 0.450 [0.350, 0.550] | 0.450 [0.350, 0.550] |" in text
     assert "FEDD minus the method" in text
     assert "| FEDD | 30 | III-IV minus I-II |" in text
+
+
+def test_random_weights_are_compared_with_nothing(report, tmp_path):
+    random = f"U-Net ({NOT_A_COMPARISON})"
+    for row in [row for name in ("curves", "differences", "gaps") for row in report[name]]:
+        row["method"] = random
+    report["methods"], report["settings"]["methods"] = [random], {random: {"0.3": {"training": RECIPE}}}
+
+    shown = choose_shown(report, "test", ["lesion_iou"], ["all"])
+
+    assert {row["method"] for row in shown["curves"]} == {random}
+    assert (shown["differences"], shown["gaps"]) == ([], [])
+    write_report(shown, tmp_path / "random.json")
+    page = render_comparisons(tmp_path, (Comparison("random", "They run", "Of nobody."),))
+    assert f"| {random} | 0.450" in page
+    assert "![" not in page
 
 
 def test_the_page_tells_photos_trainings_and_deviations_from_the_authors_recipe(shown, tmp_path):

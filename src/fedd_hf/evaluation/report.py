@@ -16,6 +16,7 @@ import pandas as pd
 
 HEADLINES = ("mean_iou", "lesion_iou", "lesion_dice", "auroc", "balanced_accuracy")
 DAGGER = "†"
+NOT_A_COMPARISON = "random weights: not a comparison"  # in the name of a method
 PACKAGES = ("fedd-hf", "torch", "transformers", "diffusers", "accelerate")
 
 

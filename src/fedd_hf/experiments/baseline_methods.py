@@ -24,6 +24,7 @@ from fedd_hf.baselines.frozen_models import (
 from fedd_hf.baselines.frozen_networks import WITHOUT_WEIGHTS
 from fedd_hf.baselines.unet import UNetForSegmentation, train_unet
 from fedd_hf.data.loading import DataArguments, load_splits, need_split
+from fedd_hf.evaluation.report import NOT_A_COMPARISON
 from fedd_hf.inference import predict_classification
 from fedd_hf.training.arguments import SegmentationArguments
 from fedd_hf.training.pixel_heads import train_pixel_classifiers
@@ -32,7 +33,6 @@ from .method_settings import MethodSettings
 from .segment_trial import segment_trial
 from .trial import MALIGNANCY, SEGMENTATION, Trial
 
-NOT_A_COMPARISON = "random weights: not a comparison"
 SURELY_BENIGN = 20.0  # logit
 
 

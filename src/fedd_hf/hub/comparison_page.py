@@ -50,11 +50,12 @@ COMPARISONS = (PAD_SEGMENTATION, PAD_MALIGNANCY)
 
 
 def render_comparisons(folder: Path, comparisons: tuple[Comparison, ...] = COMPARISONS) -> str:
-    """Return the page of the reports in a folder, which has a figure beside each.
+    """Return the page of the reports in a folder, which has figures beside them.
 
     Args:
         folder (`Path`):
-            Holds `NAME.json`, which [`~fedd_hf.hub.method_table.choose_shown`] kept, and `NAME.png`.
+            Holds `NAME.json`, which [`~fedd_hf.hub.method_table.choose_shown`] kept, and `NAME.png` where methods are
+            compared.
         comparisons (`tuple[Comparison]`, *optional*):
             What the page shows, in this order.
 
@@ -78,6 +79,7 @@ def _describe(comparison: Comparison, shown: dict[str, Any]) -> dict[str, Any]:
             f"{photos['validation']} for validation; {photos[shown['shown']['test']]} held out. Trainings of each "
             f"method at each number: {shown['seeds']}. {hours:.1f} hours on {shown['machine']['cores']} cores."
         ),
+        "is_drawn": bool(shown["differences"]),
         "methods": [_describe_method(name, shown["settings"]["methods"][name]) for name in shown["methods"]],
         "tables": tabulate_methods(shown),
     }

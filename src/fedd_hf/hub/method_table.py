@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fedd_hf.evaluation.report import describe_flags, format_interval
+from fedd_hf.evaluation.report import NOT_A_COMPARISON, describe_flags, format_interval
 from fedd_hf.figures.style import TITLES
 
 from .paper_tables import NOTHING, Table, tabulate_gaps
@@ -16,6 +16,8 @@ ROWS = ("curves", "differences", "gaps")
 
 def choose_shown(report: dict[str, Any], test: str, metrics: Sequence[str], tones: Sequence[str]) -> dict[str, Any]:
     """Keep of a label-efficiency report what its tables and figure show, a tenth of its size.
+
+    A method with random weights keeps its values alone: it is compared with nothing.
 
     Args:
         report (`dict`):
@@ -29,6 +31,10 @@ def choose_shown(report: dict[str, Any], test: str, metrics: Sequence[str], tone
     """
     tables = {name: [row for row in report[name] if row["test"] == test and row["metric"] in metrics] for name in ROWS}
     known = [tone for tone in tones if any(row["skin_tone"] == tone for row in tables["curves"])]
+    if NOT_A_COMPARISON in report["methods"][0]:
+        tables["differences"] = []
+    for name in ("differences", "gaps"):
+        tables[name] = [row for row in tables[name] if NOT_A_COMPARISON not in row["method"]]
     chosen = {
         "curves": [row for row in tables["curves"] if row["skin_tone"] in known],
         "differences": [row for row in tables["differences"] if row["skin_tone"] in known],

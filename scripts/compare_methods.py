@@ -55,8 +55,10 @@ class ComparisonArguments:
         max_scored (`int`, *optional*): Photos of validation, and of the test, at most.
         weights (`str`): Of baselines: `imagenet`, or `random`, which is no comparison.
         ham10000 (`str`, *optional*): Folder of HAM10000, for DeepDerm.
-        malignancy_block (`int`, *optional*): Block that FEDD reads for malignancy; the backbone's own by default.
-        malignancy_timestep (`int`, *optional*): Timestep at which it does; the backbone's own by default.
+        malignancy_blocks (`list[int]`, *optional*):
+            Block that FEDD reads for malignancy, one for all or one for each of `labelled`; by default the backbone's
+            own.
+        malignancy_timesteps (`list[int]`, *optional*): Timestep at which it does, in the same way.
         num_steps (`int`): Training steps of pixel classifiers.
         metrics (`list[str]`, *optional*): Metrics that figure and tables show; `report.json` has all of them.
         unet_learning_rate (`float`): Of U-Nets; that of the authors by default.
@@ -77,8 +79,12 @@ class ComparisonArguments:
     max_scored: int | None = field(default=None, metadata={"help": "photos of validation, and of the test, at most"})
     weights: str = field(default="imagenet", metadata={"help": "of baselines: imagenet, or random"})
     ham10000: str | None = field(default=None, metadata={"help": "folder of HAM10000, for DeepDerm"})
-    malignancy_block: int | None = field(default=None, metadata={"help": "block that FEDD reads for malignancy"})
-    malignancy_timestep: int | None = field(default=None, metadata={"help": "timestep at which it does"})
+    malignancy_blocks: list[int] | None = field(
+        default=None, metadata={"help": "block that FEDD reads for malignancy, or one for each of labelled"}
+    )
+    malignancy_timesteps: list[int] | None = field(
+        default=None, metadata={"help": "timestep at which it does, or one for each of labelled"}
+    )
     num_steps: int = field(default=SegmentationArguments.num_steps, metadata={"help": "steps of pixel classifiers"})
     metrics: list[str] | None = field(default=None, metadata={"help": "metrics to show"})
     unet_learning_rate: float = UNET_RECIPE.learning_rate
@@ -87,6 +93,9 @@ class ComparisonArguments:
     unet_patience: int = UNET_RECIPE.patience
 
     def __post_init__(self) -> None:
+        for name in ("malignancy_blocks", "malignancy_timesteps"):
+            if len(getattr(self, name) or [0]) not in {1, len(self.labelled)}:
+                raise ValueError(f"Give one of `{name}`, or one for each of `labelled`, got {getattr(self, name)}.")
         if unknown := sorted(set(self.metrics or []) - TITLES.keys()):
             raise ValueError(f"`metrics` must be of {sorted(TITLES)}, got {unknown}.")
 
@@ -101,12 +110,13 @@ def open_settings(
         max_epochs=comparison.unet_epochs,
         patience=comparison.unet_patience,
     )
-    read = choose_malignancy_reading(comparison, reading.backbone) if comparison.task == "malignancy" else (0, 0)
+    is_malignancy = comparison.task == "malignancy"
+    read = choose_malignancy_readings(comparison, reading.backbone) if is_malignancy else [(0, 0)] * len(fractions)
     return MethodSettings(
         folder=Path(comparison.output_dir),
         accelerator=open_accelerator(),
         reading=reading,
-        malignancy_readings=dict.fromkeys(fractions, read),
+        malignancy_readings=dict(zip(fractions, read, strict=True)),
         segmentation=SegmentationArguments(num_steps=comparison.num_steps),
         weights=comparison.weights,
         unet=unet,
@@ -114,17 +124,20 @@ def open_settings(
     )
 
 
-def choose_malignancy_reading(comparison: ComparisonArguments, backbone: str) -> tuple[int, int]:
-    """Return block and timestep: those given, else those chosen for the backbone on validation photos."""
+def choose_malignancy_readings(comparison: ComparisonArguments, backbone: str) -> list[tuple[int, int]]:
+    """Return block and timestep at each number of labelled photos, from few to many."""
     defaults = read_backbone_defaults(locate_backbone(backbone), "classification")
-    given = {"blocks": comparison.malignancy_block, "timesteps": comparison.malignancy_timestep}
-    read = [defaults.get(name, [None])[0] if number is None else number for name, number in given.items()]
-    if None in read:
+    blocks = comparison.malignancy_blocks or defaults.get("blocks")
+    timesteps = comparison.malignancy_timesteps or defaults.get("timesteps")
+    if blocks is None or timesteps is None:
         raise ValueError(
-            f"Nothing says which block of {backbone!r} to read at which timestep. Give `malignancy_block` and "
-            "`malignancy_timestep`."
+            f"Nothing says which block of {backbone!r} to read at which timestep. Give `malignancy_blocks` and "
+            "`malignancy_timesteps`."
         )
-    return read[0], read[1]
+    number = len(comparison.labelled)
+    each_block, each_timestep = (given * number if len(given) == 1 else given for given in (blocks, timesteps))
+    readings = sorted(zip(comparison.labelled, each_block, each_timestep, strict=True))
+    return [(block, timestep) for _, block, timestep in readings]
 
 
 def compare(comparison: ComparisonArguments, data: DataArguments, reading: ReadingArguments) -> None:

@@ -12,7 +12,7 @@ from fedd_hf import FEDDForSegmentation
 from fedd_hf.baselines.frozen_models import FrozenNetworkForSegmentation
 from fedd_hf.data import loading
 
-READ = ["--malignancy-block", "5", "--malignancy-timestep", "50"]
+READ = ["--malignancy-blocks", "5", "--malignancy-timesteps", "50"]
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 pytestmark = pytest.mark.slow
@@ -56,9 +56,14 @@ def test_segmentation_is_compared_on_the_same_photos(main, arguments, tmp_path, 
 
 
 def test_malignancy_is_compared_with_always_benign(main, arguments, tmp_path):
-    main([*arguments, *READ, "--task", "malignancy", "--methods", "FEDD", "always benign"])
+    read = ["--malignancy-blocks", "5", "--malignancy-timesteps", "100", "50"]
+    numbers = ["--labelled", "6", "3"]
+    main([*arguments, *numbers, *read, "--task", "malignancy", "--methods", "FEDD", "always benign"])
 
     report = json.loads((tmp_path / "report.json").read_text())
+    told = report["settings"]["methods"]["FEDD"]
+    of_number = {report["settings"]["label_fractions"][fraction]: told[fraction]["reading"] for fraction in told}
+    assert {number: reading["timesteps"] for number, reading in of_number.items()} == {3: [50], 6: [100]}
     of_benign = [row for row in report["curves"] if row["method"] == "always benign" and row["metric"] == "auroc"]
     assert {row["value"] for row in of_benign if row["skin_tone"] == "all" and row["test"] == "test"} == {0.5}
 
@@ -67,9 +72,10 @@ def test_malignancy_is_compared_with_always_benign(main, arguments, tmp_path):
     ("change", "message"),
     [
         (["--methods", "FEDD", "AlexNet"], "A method must be one of"),
-        (["--task", "malignancy"], "Give `malignancy_block` and `malignancy_timestep`"),
+        (["--task", "malignancy"], "Give `malignancy_blocks` and `malignancy_timesteps`"),
         (["--task", "malignancy", *READ, "--methods", "FEDD", "raw colour"], "['raw colour'] cannot be compared"),
         (["--labelled", "300"], "`number` must lie in [1, 12], the number of photos there are, got 300"),
+        (["--malignancy-blocks", "5", "6", "7"], "Give one of `malignancy_blocks`, or one for each of `labelled`"),
         (["--metrics", "lesion_iou", "iou"], "`metrics` must be of"),
         (["--task", "diagnosis"], "`task` must be one of"),
     ],

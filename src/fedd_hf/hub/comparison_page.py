@@ -74,14 +74,7 @@ RANDOM_MALIGNANCY = Comparison(
     "The same for heads on frozen networks. DeepDerm, which learns the ten thousand photos of HAM10000 first, does "
     "not fit here.",
 )
-COMPARISONS = (
-    PAD_SEGMENTATION,
-    PAD_MALIGNANCY,
-    COMPOSITE_SEGMENTATION,
-    HAM10000_SEGMENTATION,
-    RANDOM_SEGMENTATION,
-    RANDOM_MALIGNANCY,
-)
+COMPARISONS = (PAD_SEGMENTATION, PAD_MALIGNANCY)
 
 
 def render_comparisons(folder: Path, comparisons: tuple[Comparison, ...] = COMPARISONS) -> str:

@@ -54,7 +54,7 @@ COMPOSITE_SEGMENTATION = Comparison(
     "Five classes in composite photos",
     "The same photos of PAD-UFES-20 with rulers, pen marks and cloth painted over them by "
     "`scripts/build_composite.py`: skin and lesions are real, the other three classes are not, and easier than real "
-    "ones. Blocks and timestep of FEDD are those of the clinical photos.",
+    "ones. Blocks and timestep of FEDD are those of the clinical photos. No U-Net was trained on them.",
 )
 HAM10000_SEGMENTATION = Comparison(
     "ham10000_segmentation",
@@ -76,7 +76,7 @@ RANDOM_MALIGNANCY = Comparison(
     "The same for heads on frozen networks. DeepDerm, which learns the ten thousand photos of HAM10000 first, does "
     "not fit here.",
 )
-COMPARISONS = (PAD_SEGMENTATION, PAD_MALIGNANCY)
+COMPARISONS = (PAD_SEGMENTATION, PAD_MALIGNANCY, COMPOSITE_SEGMENTATION)
 
 
 def render_comparisons(folder: Path, comparisons: tuple[Comparison, ...] = COMPARISONS) -> str:

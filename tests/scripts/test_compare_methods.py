@@ -76,6 +76,7 @@ def test_malignancy_is_compared_with_always_benign(main, arguments, tmp_path):
         (["--task", "malignancy", *READ, "--methods", "FEDD", "raw colour"], "['raw colour'] cannot be compared"),
         (["--labelled", "300"], "`number` must lie in [1, 12], the number of photos there are, got 300"),
         (["--malignancy-blocks", "5", "6", "7"], "Give one of `malignancy_blocks`, or one for each of `labelled`"),
+        (["--methods", "FEDD", "FEDD on ./nowhere"], "The backbone folder './nowhere' does not exist"),
         (["--metrics", "lesion_iou", "iou"], "`metrics` must be of"),
         (["--task", "diagnosis"], "`task` must be one of"),
     ],

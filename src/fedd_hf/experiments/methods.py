@@ -8,6 +8,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from fedd_hf.backbone_fedd import locate_backbone
+
 from .feature_method import FeatureMethod
 from .method_settings import MethodSettings
 from .published import PAPER_RIVALS
@@ -36,6 +38,7 @@ def make_method(name: str, settings: MethodSettings) -> Method:
 
     Raises:
         ImportError: If it is a baseline, and `fedd-hf[baselines]` is not installed.
+        OSError: If there is no such backbone.
         ValueError: If there is none of this name.
 
     Example:
@@ -43,7 +46,7 @@ def make_method(name: str, settings: MethodSettings) -> Method:
     """
     if name.startswith(FEDD_ON):
         backbone = name.removeprefix(FEDD_ON)
-        return _on_backbone(FEDD_ON + Path(backbone).name, settings, backbone)
+        return _on_backbone(FEDD_ON + Path(backbone).name, settings, str(locate_backbone(backbone)))
     if name not in METHODS:
         raise ValueError(f"A method must be one of {list(METHODS)} or 'FEDD on BACKBONE', got {name!r}.")
     return METHODS[name](settings)

@@ -61,7 +61,7 @@ HAM10000_SEGMENTATION = Comparison(
     "Lesions in dermoscopic photos",
     "HAM10000 (CC BY-NC 4.0), split by lesion; skin tone is not known. The backbone has seen other dermoscopic photos "
     "(ISIC 2017) without labels, none under a name of HAM10000. Blocks and timestep of FEDD are those of the "
-    "clinical photos.",
+    "clinical photos. No U-Net was trained on them.",
 )
 RANDOM_SEGMENTATION = Comparison(
     "random_segmentation",

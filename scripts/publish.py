@@ -18,7 +18,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -160,9 +160,7 @@ def stage_demo(stage: Stage, report: dict[str, Any]) -> Repository:
     write_report(report, repository.folder / "report.json")
     shutil.copytree(stage.root / "fedd-malignancy-painted" / "examples", repository.folder / "examples")
     (repository.folder / "requirements.txt").write_text(f"fedd-hf[demo]=={version('fedd-hf')}\n")
-    card = render_space_card(
-        [*names.values()], version("gradio"), f"{sys.version_info.major}.{sys.version_info.minor}"
-    )
+    card = render_space_card([*names.values()], gradio_version(), f"{sys.version_info.major}.{sys.version_info.minor}")
     (repository.folder / "README.md").write_text(card)
     return repository
 
@@ -210,9 +208,21 @@ def describe_model(
     )
 
 
+def gradio_version() -> str:
+    """Return the version of gradio that the demo was tried with."""
+    try:
+        return version("gradio")
+    except PackageNotFoundError as error:
+        raise ImportError('The demo needs gradio. Type `pip install "fedd-hf[demo]"`.') from error
+
+
 def stage_all(stage: Stage, arguments: PublishArguments) -> Iterator[Repository]:
     """Put every repository together, first those that others stand on."""
     quickstart = Path(arguments.quickstart)
+    if not (quickstart / "report.json").is_file():
+        raise FileNotFoundError(
+            f"There is no {quickstart}/report.json. Type `fedd quickstart --output-dir {quickstart}` first."
+        )
     report = read_report(quickstart / "report.json")
     yield stage_backbone(stage)
     if arguments.ddi_seg is not None:

@@ -6,6 +6,7 @@ import re
 import runpy
 import shutil
 import time
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -191,10 +192,21 @@ def test_masks_of_the_authors_need_a_confirmation(main, quickstart, released_zip
     main([*arguments, "--confirm-masks"])
 
 
+def test_what_the_demo_needs_is_said_where_it_is_not_installed(monkeypatch):
+    script = runpy.run_path(str(SCRIPTS / "publish.py"))
+
+    def refuse(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setitem(script["gradio_version"].__globals__, "version", refuse)
+    with pytest.raises(ImportError, match=r"pip install \"fedd-hf\[demo\]\""):
+        script["gradio_version"]()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (["--quickstart", "nowhere"], "nowhere/report.json"),
+        (["--quickstart", "nowhere"], "Type `fedd quickstart --output-dir nowhere` first"),
         (["--gated", "always"], "`gated` must be None, 'auto' or 'manual', got 'always'"),
         (["--ddi-seg", "nowhere"], "nowhere"),
     ],

@@ -53,8 +53,8 @@ COMPOSITE_SEGMENTATION = Comparison(
     "composite_segmentation",
     "Five classes in composite photos",
     "The same photos of PAD-UFES-20 with rulers, pen marks and cloth painted over them by "
-    "`scripts/build_composite.py`: skin and lesions are real, the other three classes are not, and easier than real "
-    "ones. Blocks and timestep of FEDD are those of the clinical photos. No U-Net was trained on them.",
+    "`scripts/build_composite.py`: skin and lesions are real, the other three classes are not, and may be easier than "
+    "real ones. Blocks and timestep of FEDD are those of the clinical photos. No U-Net was trained on them.",
 )
 HAM10000_SEGMENTATION = Comparison(
     "ham10000_segmentation",

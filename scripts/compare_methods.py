@@ -23,7 +23,7 @@ from transformers import HfArgumentParser
 from transformers.utils import logging
 
 from fedd_hf.backbone_fedd import locate_backbone, read_backbone_defaults
-from fedd_hf.baselines.arguments import UNET_RECIPE
+from fedd_hf.baselines.arguments import DEEPDERM_RECIPE, UNET_RECIPE
 from fedd_hf.data.loading import DataArguments
 from fedd_hf.evaluation.report import write_report
 from fedd_hf.experiments.label_efficiency import LabelEfficiencyArguments, run_label_efficiency
@@ -65,6 +65,7 @@ class ComparisonArguments:
         unet_batch_size (`int`): Photos of a step of U-Nets; that of the authors by default.
         unet_epochs (`int`): Epochs of U-Nets at most; that of the authors by default.
         unet_patience (`int`): Epochs without a better score after which U-Nets stop.
+        deepderm_epochs (`int`): Epochs of DeepDerm at most, of diagnoses and of malignancy; the authors' by default.
     """
 
     output_dir: str = field(metadata={"help": "folder for everything; give it again to go on"})
@@ -91,6 +92,7 @@ class ComparisonArguments:
     unet_batch_size: int = UNET_RECIPE.batch_size
     unet_epochs: int = UNET_RECIPE.max_epochs
     unet_patience: int = UNET_RECIPE.patience
+    deepderm_epochs: int = DEEPDERM_RECIPE.max_epochs
 
     def __post_init__(self) -> None:
         for name in ("malignancy_blocks", "malignancy_timesteps"):
@@ -120,6 +122,7 @@ def open_settings(
         segmentation=SegmentationArguments(num_steps=comparison.num_steps),
         weights=comparison.weights,
         unet=unet,
+        deepderm=replace(DEEPDERM_RECIPE, max_epochs=comparison.deepderm_epochs),
         ham10000=comparison.ham10000,
     )
 

@@ -87,6 +87,9 @@ def test_deepderm_learns_ham10000_once_and_then_each_trial(settings, trial, monk
 
     assert len(loaded) == 1
     assert scores[0]["y_score"].tolist() == scores[1]["y_score"].tolist()
+    longer = replace(larger, deepderm=replace(QUICK, max_epochs=2))
+    with pytest.raises(ValueError, match="is of a run with other photos or arguments"):
+        make_method("DeepDerm", longer).classify(trial)
 
 
 def test_deepderm_without_ham10000_says_what_it_needs(settings, trial):

@@ -11,6 +11,7 @@ from PIL import Image
 from fedd_hf import FEDDForSegmentation
 from fedd_hf.baselines.frozen_models import FrozenNetworkForSegmentation
 from fedd_hf.data import loading
+from fedd_hf.experiments import baseline_methods
 
 READ = ["--malignancy-blocks", "5", "--malignancy-timesteps", "50"]
 SCRIPTS = Path(__file__).parents[2] / "scripts"
@@ -66,6 +67,20 @@ def test_malignancy_is_compared_with_always_benign(main, arguments, tmp_path):
     assert {number: reading["timesteps"] for number, reading in of_number.items()} == {3: [50], 6: [100]}
     of_benign = [row for row in report["curves"] if row["method"] == "always benign" and row["metric"] == "auroc"]
     assert {row["value"] for row in of_benign if row["skin_tone"] == "all" and row["test"] == "test"} == {0.5}
+
+
+def test_deepderm_runs_for_as_long_as_it_is_told(main, arguments, tmp_path, monkeypatch):
+    painted = loading.load_splits(loading.DataArguments())
+    diagnosed = painted.map(lambda photo: {"disease": "mel" if photo["malignant"] else "nv"})
+    monkeypatch.setattr(baseline_methods, "load_splits", lambda *_: diagnosed)
+    asked = ["--task", "malignancy", "--methods", "DeepDerm", "--weights", "random", "--image-size", "80", *READ]
+    main([*arguments, *asked, "--labelled", "6", "--ham10000", "ham", "--deepderm-epochs", "1"])
+
+    report = json.loads((tmp_path / "report.json").read_text())
+    (name,) = report["methods"]
+    (told,) = report["settings"]["methods"][name].values()
+    assert name == "DeepDerm (random weights: not a comparison)"
+    assert (told["training"]["max_epochs"], told["authors"]["max_epochs"]) == (1, 500)
 
 
 @pytest.mark.parametrize(

@@ -24,16 +24,18 @@ from fedd_hf.baselines.frozen_models import (
 from fedd_hf.baselines.frozen_networks import WITHOUT_WEIGHTS
 from fedd_hf.baselines.unet import UNetForSegmentation, train_unet
 from fedd_hf.data.loading import DataArguments, load_splits, need_split
-from fedd_hf.evaluation.report import NOT_A_COMPARISON
+from fedd_hf.evaluation.report import NOT_A_COMPARISON, write_report
 from fedd_hf.inference import predict_classification
 from fedd_hf.training.arguments import SegmentationArguments
 from fedd_hf.training.pixel_heads import train_pixel_classifiers
 
+from .kept_results import is_kept
 from .method_settings import MethodSettings
 from .segment_trial import segment_trial
 from .trial import MALIGNANCY, SEGMENTATION, Trial
 
 SURELY_BENIGN = 20.0  # logit
+DIAGNOSES = "diagnoses.json"  # how DeepDerm learned them
 
 
 class CNNMethod:
@@ -146,9 +148,10 @@ class DeepDermMethod:
         return predict_classification(model, settings.processor, trial.photos)
 
     def _learn_diagnoses(self) -> Path:
-        """Return the folder of the network that knows HAM10000, which is trained unless it is there."""
+        """Return the folder of the network that knows HAM10000, which is trained unless it is kept."""
         settings, folder = self.settings, self.settings.folder / "deepderm"
-        if not folder.exists():
+        told = {"settings": _describe("DeepDerm", settings, settings.deepderm)}
+        if not is_kept(folder / DIAGNOSES, told["settings"]):
             if settings.ham10000 is None:
                 raise ValueError("DeepDerm learns HAM10000 first: give `ham10000`, its folder.")
             splits = load_splits(DataArguments(dataset="ham10000", root=settings.ham10000), "pretraining")
@@ -158,6 +161,7 @@ class DeepDermMethod:
             train_diagnoses(model, settings.processor, train, validation, settings.deepderm)
             partial = folder.with_name(f".{folder.name}.partial")
             model.save_pretrained(partial)
+            write_report(told, partial / DIAGNOSES)
             partial.rename(folder)
         return folder
 

@@ -84,9 +84,9 @@ def test_random_weights_are_compared_with_nothing(report, tmp_path):
         row["method"] = random
     report["methods"], report["settings"]["methods"] = [random], {random: {"0.3": {"training": RECIPE}}}
 
-    shown = choose_shown(report, "test", ["lesion_iou"], ["all"])
+    shown = choose_shown(report, "test", ["lesion_iou"], ["all", "I-II", "III-IV"])
 
-    assert {row["method"] for row in shown["curves"]} == {random}
+    assert {(row["method"], row["skin_tone"]) for row in shown["curves"]} == {(random, "all")}
     assert (shown["differences"], shown["gaps"]) == ([], [])
     write_report(shown, tmp_path / "random.json")
     page = render_comparisons(tmp_path, (Comparison("random", "They run", "Of nobody."),))

@@ -17,7 +17,8 @@ ROWS = ("curves", "differences", "gaps")
 def choose_shown(report: dict[str, Any], test: str, metrics: Sequence[str], tones: Sequence[str]) -> dict[str, Any]:
     """Keep of a label-efficiency report what its tables and figure show, a tenth of its size.
 
-    A method with random weights keeps its values alone: it is compared with nothing.
+    A method with random weights keeps its values alone: it is compared with nothing. Where the first one has them,
+    values of skin tones are left out too.
 
     Args:
         report (`dict`):
@@ -32,7 +33,7 @@ def choose_shown(report: dict[str, Any], test: str, metrics: Sequence[str], tone
     tables = {name: [row for row in report[name] if row["test"] == test and row["metric"] in metrics] for name in ROWS}
     known = [tone for tone in tones if any(row["skin_tone"] == tone for row in tables["curves"])]
     if NOT_A_COMPARISON in report["methods"][0]:
-        tables["differences"] = []
+        known, tables["differences"] = [EVERYBODY], []
     for name in ("differences", "gaps"):
         tables[name] = [row for row in tables[name] if NOT_A_COMPARISON not in row["method"]]
     chosen = {

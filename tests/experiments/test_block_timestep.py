@@ -17,7 +17,6 @@ from fedd_hf.experiments.block_timestep import (
     TIMESTEPS,
     GridArguments,
     choose_points,
-    compare_segmentation_readings,
     measure_regret,
     open_backbone,
     run_grid,
@@ -26,7 +25,7 @@ from fedd_hf.experiments.block_timestep import (
 )
 from fedd_hf.experiments.photo_sets import PhotoSets, draw_labelled
 from fedd_hf.training import feature_store
-from fedd_hf.training.arguments import ClassificationArguments, ReadingArguments, SegmentationArguments
+from fedd_hf.training.arguments import ClassificationArguments, ReadingArguments
 
 FEW_EPOCHS = ClassificationArguments(max_epochs=4, learning_rate=1e-2)
 
@@ -329,21 +328,3 @@ def test_tables_show_the_choice_and_every_accuracy(run):
 def test_a_grid_that_the_paper_has_not_is_refused(fields):
     with pytest.raises(ValueError, match=f"`{next(iter(fields))}` must be"):
         GridArguments(**fields)
-
-
-# --- segmentation ----------------------------------------------------------------------------------------------------
-
-
-def test_segmentation_readings_are_compared_on_the_features_of_their_own_blocks(tiny_backbone, tmp_path, accelerator):
-    train, validation = paint_dataset(2, seed=0, size=32), paint_dataset(1, seed=1, size=32)
-    arguments = SegmentationArguments(num_steps=3, images_per_step=3, pixels_per_image=50)
-
-    rows = list(
-        compare_segmentation_readings(
-            str(tiny_backbone), [[4], [4, 6]], [50], 32, train, validation, arguments, tmp_path, accelerator
-        )
-    )
-
-    assert [(row["blocks"], row["timestep"]) for row in rows] == [([4], 50), ([4, 6], 50)]
-    assert all(0 <= row["mean_iou"] <= 1 for row in rows)
-    assert len(list(tmp_path.glob("*/*/*.safetensors"))) == 9  # one file for each photo, whatever is read of it

@@ -1,10 +1,9 @@
-"""Which blocks and timesteps to read: heads trained on each choice, compared on validation photos."""
+"""Which block and timestep to read for malignancy: classifiers on each, chosen on validation photos."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,27 +15,19 @@ from accelerate import Accelerator
 from datasets import Dataset
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from torch import Tensor
-from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
 
 from fedd_hf.backbone_fedd import locate_backbone, read_backbone_config, read_backbone_defaults
 from fedd_hf.configuration_fedd import FEDDConfig
 from fedd_hf.data.schema import tone_labels
-from fedd_hf.data.synthetic import paint_dataset
-from fedd_hf.decode_head_fedd import vote
 from fedd_hf.evaluation.by_tone import photos_of, sample_of
 from fedd_hf.evaluation.classification import classification_metrics
 from fedd_hf.evaluation.intervals import Metric, paired_difference, value_of
 from fedd_hf.evaluation.report import describe_machine, read_report, write_report
-from fedd_hf.evaluation.segmentation import COUNTS, iou
 from fedd_hf.image_processing_fedd import FEDDImageProcessor
-from fedd_hf.inference import count_pixels
 from fedd_hf.modeling_fedd import FEDDForImageClassification, FEDDForSegmentation
-from fedd_hf.training.arguments import ClassificationArguments, ReadingArguments, SegmentationArguments
+from fedd_hf.training.arguments import ClassificationArguments, ReadingArguments
 from fedd_hf.training.feature_store import FeatureStore, pool_labelled
 from fedd_hf.training.malignancy_heads import PAPER_READINGS, train_classifiers
-from fedd_hf.training.pixel_heads import train_pixel_classifiers
-from fedd_hf.training.pixels import PixelDraws, StoredFeatures, pass_on
 
 from .kept_results import keep
 from .photo_sets import LABELLED_PHOTOS, TEST, VALIDATION, PhotoSets
@@ -45,9 +36,6 @@ from .photo_sets import LABELLED_PHOTOS, TEST, VALIDATION, PhotoSets
 BLOCKS = [2, 4, 6, 8, 10, 12, 14]
 TIMESTEPS = list(range(0, 1001, 50))
 REGRETTED = ("accuracy", "auroc")
-
-PIXELS_PER_IMAGE = 1500
-SEEDS = (0, 1)
 
 PooledSplits = dict[str, tuple[Tensor, Tensor]]
 
@@ -237,47 +225,6 @@ def tabulate_accuracies(report: dict[str, Any]) -> str:
     return "\n".join(tables)
 
 
-def compare_segmentation_readings(
-    backbone: str,
-    readings: list[list[int]],
-    timesteps: list[int],
-    image_size: int,
-    train: Dataset,
-    validation: Dataset,
-    arguments: SegmentationArguments,
-    features: Path,
-    accelerator: Accelerator,
-) -> Iterator[dict[str, Any]]:
-    """Train pixel classifiers on each set of blocks at each timestep and score them on validation photos.
-
-    Yields:
-        `dict`: `blocks`, `timestep`, `mean_iou` and `lesion_iou`, pooled over 1,500 random pixels of each photo,
-        averaged over two seeds of the heads.
-    """
-    processor = FEDDImageProcessor(size=image_size)
-    all_blocks = sorted({block for blocks in readings for block in blocks})
-    for timestep in tqdm(timesteps, desc="Segmentation", unit="timestep"):
-        reading: dict[str, Any] = {"timesteps": [timestep], "image_size": image_size}
-        model = FEDDForSegmentation.from_backbone(backbone, blocks=all_blocks, **reading)
-        store = FeatureStore(features, model, processor, dtype="float32")
-        sets = [StoredFeatures(store.extract(rows, accelerator), rows, processor) for rows in (train, validation)]
-        for blocks in readings:
-            model = FEDDForSegmentation.from_backbone(backbone, blocks=blocks, **reading)
-            indices = [all_blocks.index(block) for block in blocks]
-            seen, unseen = (labelled.select_maps(indices) for labelled in sets)
-            scores = []
-            for seed in SEEDS:
-                train_pixel_classifiers(model, seen, replace(arguments, seed=seed), accelerator)
-                scores.append(_iou_of_sampled_pixels(model, unseen))
-            mean_iou, lesion_iou = np.mean([(np.nanmean(score), score[1]) for score in scores], axis=0)
-            yield {"blocks": blocks, "timestep": timestep, "mean_iou": mean_iou, "lesion_iou": lesion_iou}
-
-
-def paint_selection_photos(size: int) -> tuple[Dataset, Dataset]:
-    """Paint the photos on which readings are compared: seeds that no other experiment uses."""
-    return paint_dataset(10, seed=100, size=size), paint_dataset(20, seed=101, size=size)
-
-
 def _classifier_model(backbone: str, block: int, image_size: int | None) -> FEDDForImageClassification:
     given: dict[str, Any] = {} if image_size is None else {"image_size": image_size}
     return FEDDForImageClassification.from_backbone(backbone, blocks=[block], timesteps=[0], **given)
@@ -420,19 +367,3 @@ def _mean_and_spread(row: dict[str, Any], metric: str) -> str:
 def _markdown(lines: list[list[str]]) -> str:
     title, *rows = lines
     return "".join(f"| {' | '.join(cells)} |\n" for cells in [title, ["---"] * len(title), *rows])
-
-
-@torch.no_grad()
-def _iou_of_sampled_pixels(model: FEDDForSegmentation, features: StoredFeatures) -> np.ndarray:
-    """Return the IoU of each class over random pixels of every photo; NaN for a class that no photo has."""
-    draws = PixelDraws(features, len(features), PIXELS_PER_IMAGE, seed=0)
-    totals = np.zeros((model.config.num_labels, len(COUNTS)), dtype=np.int64)
-    for batch in DataLoader(draws, batch_size=10, collate_fn=pass_on):
-        maps = batch["features"].transpose(1, 2)[:, :, None].to(model.device)  # (batch_size, channels, 1, num_pixels)
-        labels = batch["labels"][:, None]
-        member_logits = model.decode_head(maps.split(model.config.feature_channels, dim=1), labels.shape[-2:])
-        choices = vote(member_logits, model.config.voting).argmax(dim=1)
-        counts = count_pixels(labels.numpy(), choices.cpu().numpy(), model.config.num_labels)
-        totals += np.array([[of_class[name] for name in COUNTS] for of_class in counts])
-    true_pixels = totals[:, COUNTS.index("tp")] + totals[:, COUNTS.index("fn")]
-    return np.where(true_pixels > 0, iou(totals), np.nan)

@@ -87,6 +87,7 @@ def _trainer_arguments(folder: str, arguments: FittingArguments, num_photos: int
         load_best_model_at_end=True,
         metric_for_best_model=SCORE,
         logging_strategy="no",
+        disable_tqdm=False,  # by default bars go with the library's warnings
         remove_unused_columns=False,
         dataloader_drop_last=num_photos > 1 and num_photos % arguments.batch_size == 1,  # BatchNorm needs two
         report_to="none",

@@ -54,14 +54,15 @@ COMPOSITE_SEGMENTATION = Comparison(
     "Five classes in composite photos",
     "The same photos of PAD-UFES-20 with rulers, pen marks and cloth painted over them by "
     "`scripts/build_composite.py`: skin and lesions are real, the other three classes are not, and may be easier than "
-    "real ones. Blocks and timestep of FEDD are those of the clinical photos. No U-Net was trained on them.",
+    "real ones. Blocks and timestep of FEDD, and the learning rate of the U-Net (`EfficientNetLite0`), are those of the "
+    "clinical photos.",
 )
 HAM10000_SEGMENTATION = Comparison(
     "ham10000_segmentation",
     "Lesions in dermoscopic photos",
     "HAM10000 (CC BY-NC 4.0), split by lesion; skin tone is not known. The backbone has seen other dermoscopic photos "
-    "(ISIC 2017) without labels, none under a name of HAM10000. Blocks and timestep of FEDD are those of the "
-    "clinical photos. No U-Net was trained on them.",
+    "(ISIC 2017) without labels, none under a name of HAM10000. Blocks and timestep of FEDD, and the learning rate of "
+    "the U-Net (`EfficientNetLite0`), are those of the clinical photos.",
 )
 RANDOM_SEGMENTATION = Comparison(
     "random_segmentation",

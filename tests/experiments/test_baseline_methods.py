@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from accelerate import Accelerator
 from datasets import DatasetDict
+from pandas.testing import assert_frame_equal
 from PIL import Image
 
 from fedd_hf.baselines.arguments import FittingArguments
@@ -61,6 +62,15 @@ def test_a_baseline_scores_malignancy(settings, trial, name):
 
     assert list(table["image_id"]) == list(trial.photos["image_id"])
     assert table["y_score"].between(0, 1).all()
+
+
+@pytest.mark.parametrize("name", ["EfficientNetLite0", "frozen EfficientNetLite0"])
+def test_random_weights_are_those_of_the_seed(settings, trial, name, tmp_path):
+    method = make_method(name, settings)
+
+    assert_frame_equal(method.segment(trial, tmp_path), method.segment(trial, tmp_path))
+    if "malignancy" in method.tasks:
+        assert_frame_equal(method.classify(trial), method.classify(trial))
 
 
 @pytest.mark.slow

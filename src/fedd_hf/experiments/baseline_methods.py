@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 from torch import Tensor, nn
@@ -33,6 +34,8 @@ from .kept_results import is_kept
 from .method_settings import MethodSettings
 from .segment_trial import segment_trial
 from .trial import MALIGNANCY, SEGMENTATION, Trial
+
+Drawn = TypeVar("Drawn", bound=nn.Module)
 
 SURELY_BENIGN = 20.0  # logit
 DIAGNOSES = "diagnoses.json"  # how DeepDerm learned them
@@ -64,8 +67,7 @@ class CNNMethod:
     def segment(self, trial: Trial, maps_dir: Path) -> pd.DataFrame:
         """Train the U-Net and segment `trial.photos`."""
         settings = self.settings
-        set_seed(trial.seed)
-        model = UNetForSegmentation.from_encoder(self.encoder, settings.weights, image_size=settings.image_size)
+        model = _draw(UNetForSegmentation.from_encoder, self.encoder, settings, trial.seed)
         arguments = replace(settings.unet, seed=trial.seed)
         train_unet(model, settings.processor, trial.train, trial.validation, arguments)
         trial.keep(model, settings.processor)
@@ -102,8 +104,7 @@ class FrozenMethod:
     def segment(self, trial: Trial, maps_dir: Path) -> pd.DataFrame:
         """Train the pixel classifiers and segment `trial.photos`."""
         settings = self.settings
-        size = {"image_size": settings.image_size}
-        model = FrozenNetworkForSegmentation.from_network(self.network, settings.weights, **size)
+        model = _draw(FrozenNetworkForSegmentation.from_network, self.network, settings, trial.seed)
         model.to(settings.accelerator.device)
         features = HeldFeatures(model, trial.train, settings.processor, settings.accelerator)
         arguments = replace(settings.segmentation, seed=trial.seed)
@@ -155,8 +156,9 @@ class DeepDermMethod:
             if settings.ham10000 is None:
                 raise ValueError("DeepDerm learns HAM10000 first: give `ham10000`, its folder.")
             splits = load_splits(DataArguments(dataset="ham10000", root=settings.ham10000), "pretraining")
+            size = {"image_size": settings.image_size}
             set_seed(0)
-            model = DeepDermForImageClassification.from_inception(settings.weights, image_size=settings.image_size)
+            model = DeepDermForImageClassification.from_inception(settings.weights, **size)
             train, validation = need_split(splits, "train"), need_split(splits, "validation")
             train_diagnoses(model, settings.processor, train, validation, settings.deepderm)
             partial = folder.with_name(f".{folder.name}.partial")
@@ -195,13 +197,19 @@ class AlwaysBenign:
 
 def classify_with_frozen(network: str, settings: MethodSettings, trial: Trial) -> pd.DataFrame:
     """Train a classifier on a frozen network and score `trial.photos`."""
-    size = {"image_size": settings.image_size}
-    model = FrozenNetworkForImageClassification.from_network(network, settings.weights, **size)
+    model = _draw(FrozenNetworkForImageClassification.from_network, network, settings, trial.seed)
     model.to(settings.accelerator.device)
     arguments = replace(settings.classifier, seed=trial.seed)
     train_frozen_classifier(model, settings.processor, trial.train, trial.validation, arguments)
     trial.keep(model, settings.processor)
     return predict_classification(model, settings.processor, trial.photos)
+
+
+def _draw(open_model: Callable[..., Drawn], network: str, settings: MethodSettings, seed: int) -> Drawn:
+    """Open a model whose new weights, all of them if they are random, depend on the seed alone."""
+    image_size = settings.image_size  # may draw weights too, but only once
+    set_seed(seed)
+    return open_model(network, settings.weights, image_size=image_size)
 
 
 def _name(name: str, settings: MethodSettings) -> str:

@@ -28,7 +28,7 @@ from fedd_hf.data.loading import DataArguments
 from fedd_hf.evaluation.report import write_report
 from fedd_hf.experiments.label_efficiency import LabelEfficiencyArguments, run_label_efficiency
 from fedd_hf.experiments.method_settings import MethodSettings
-from fedd_hf.experiments.methods import FEDD, METHODS, make_method
+from fedd_hf.experiments.methods import DEEPDERM, FEDD, METHODS, make_method
 from fedd_hf.experiments.photo_sets import TEST, load_numbered_sets
 from fedd_hf.figures.label_efficiency import draw_label_efficiency
 from fedd_hf.figures.style import TITLES, save_figure
@@ -98,6 +98,9 @@ class ComparisonArguments:
         for name in ("malignancy_blocks", "malignancy_timesteps"):
             if len(getattr(self, name) or [0]) not in {1, len(self.labelled)}:
                 raise ValueError(f"Give one of `{name}`, or one for each of `labelled`, got {getattr(self, name)}.")
+        is_deepderm = self.task == "malignancy" and (self.full or DEEPDERM in self.methods)
+        if is_deepderm and self.ham10000 is None:
+            raise ValueError("DeepDerm learns HAM10000 first: give `ham10000`, its folder.")
         if unknown := sorted(set(self.metrics or []) - TITLES.keys()):
             raise ValueError(f"`metrics` must be of {sorted(TITLES)}, got {unknown}.")
 

@@ -89,6 +89,7 @@ def test_deepderm_runs_for_as_long_as_it_is_told(main, arguments, tmp_path, monk
         (["--methods", "FEDD", "AlexNet"], "A method must be one of"),
         (["--task", "malignancy"], "Give `malignancy_blocks` and `malignancy_timesteps`"),
         (["--task", "malignancy", *READ, "--methods", "FEDD", "raw colour"], "['raw colour'] cannot be compared"),
+        (["--task", "malignancy", "--full"], "DeepDerm learns HAM10000 first: give `ham10000`, its folder"),
         (["--labelled", "300"], "`number` must lie in [1, 12], the number of photos there are, got 300"),
         (["--malignancy-blocks", "5", "6", "7"], "Give one of `malignancy_blocks`, or one for each of `labelled`"),
         (["--methods", "FEDD", "FEDD on ./nowhere"], "The backbone folder './nowhere' does not exist"),

@@ -100,6 +100,7 @@ def test_a_photo_is_segmented_scored_and_judged_within_ten_seconds(visit, quicks
 
 
 def test_the_page_warns_and_tells_how_well_the_models_do_by_skin_tone(visit):
+    visit.wait_for_selector("text=by skin tone (95 % intervals)")
     text = visit.inner_text("body")
 
     assert "Research only. Not a medical device, not for diagnosis." in text

@@ -2,7 +2,8 @@
 VENV := .venv
 BIN := $(VENV)/bin
 # Two processes with one thread each: torch's threads wait for one another when cores are shared.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
+# A file's tests stay in one process, so that what they share is computed once.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: install quickstart style quality cards test test-fast test-slow clean

@@ -16,7 +16,7 @@ from fedd_hf.training.pixel_heads import train_pixel_classifiers
 from fedd_hf.training.pixels import StoredFeatures
 
 SEEDS = range(5)
-PER_TONE, PHOTO_SIZE, NUM_STEPS = 10, 128, 300
+PER_TONE, PHOTO_SIZE, NUM_STEPS = 10, 128, 100
 
 
 def trained_backbone():

@@ -107,6 +107,13 @@ def test_deepderm_without_ham10000_says_what_it_needs(settings, trial):
         make_method("DeepDerm", settings).classify(trial)
 
 
+def test_a_deepderm_that_does_not_say_how_it_learned_is_refused_before_training(settings, trial):
+    (settings.folder / "deepderm").mkdir()
+
+    with pytest.raises(ValueError, match="deepderm does not say how it learned: diagnoses.json is absent. Delete it"):
+        make_method("DeepDerm", replace(settings, ham10000="ham")).classify(trial)
+
+
 def test_what_a_baseline_depends_on_is_told(settings):
     method = make_method("EfficientNetLite0", replace(settings, weights="imagenet"))
 

@@ -150,22 +150,31 @@ class DeepDermMethod:
 
     def _learn_diagnoses(self) -> Path:
         """Return the folder of the network that knows HAM10000, which is trained unless it is kept."""
-        settings, folder = self.settings, self.settings.folder / "deepderm"
-        told = {"settings": _describe("DeepDerm", settings, settings.deepderm)}
+        folder = self.settings.folder / "deepderm"
+        told = {"settings": _describe("DeepDerm", self.settings, self.settings.deepderm)}
         if not is_kept(folder / DIAGNOSES, told["settings"]):
-            if settings.ham10000 is None:
-                raise ValueError("DeepDerm learns HAM10000 first: give `ham10000`, its folder.")
-            splits = load_splits(DataArguments(dataset="ham10000", root=settings.ham10000), "pretraining")
-            size = {"image_size": settings.image_size}
-            set_seed(0)
-            model = DeepDermForImageClassification.from_inception(settings.weights, **size)
-            train, validation = need_split(splits, "train"), need_split(splits, "validation")
-            train_diagnoses(model, settings.processor, train, validation, settings.deepderm)
+            if folder.exists():
+                raise ValueError(
+                    f"{folder} does not say how it learned: {DIAGNOSES} is absent. Delete it to train anew."
+                )
+            model = self._train_diagnoses()
             partial = folder.with_name(f".{folder.name}.partial")
             model.save_pretrained(partial)
             write_report(told, partial / DIAGNOSES)
             partial.rename(folder)
         return folder
+
+    def _train_diagnoses(self) -> DeepDermForImageClassification:
+        """Teach a network the diagnoses of HAM10000."""
+        settings = self.settings
+        if settings.ham10000 is None:
+            raise ValueError("DeepDerm learns HAM10000 first: give `ham10000`, its folder.")
+        splits = load_splits(DataArguments(dataset="ham10000", root=settings.ham10000), "pretraining")
+        set_seed(0)
+        model = DeepDermForImageClassification.from_inception(settings.weights, image_size=settings.image_size)
+        train, validation = need_split(splits, "train"), need_split(splits, "validation")
+        train_diagnoses(model, settings.processor, train, validation, settings.deepderm)
+        return model
 
 
 class AlwaysBenign:
@@ -207,9 +216,8 @@ def classify_with_frozen(network: str, settings: MethodSettings, trial: Trial) -
 
 def _draw(open_model: Callable[..., Drawn], network: str, settings: MethodSettings, seed: int) -> Drawn:
     """Open a model whose new weights, all of them if they are random, depend on the seed alone."""
-    image_size = settings.image_size  # may draw weights too, but only once
     set_seed(seed)
-    return open_model(network, settings.weights, image_size=image_size)
+    return open_model(network, settings.weights, image_size=settings.image_size)
 
 
 def _name(name: str, settings: MethodSettings) -> str:

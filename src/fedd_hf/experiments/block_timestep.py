@@ -16,7 +16,6 @@ from datasets import Dataset
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from torch import Tensor
 
-from fedd_hf.backbone_fedd import locate_backbone, read_backbone_config, read_backbone_defaults
 from fedd_hf.configuration_fedd import FEDDConfig
 from fedd_hf.data.schema import tone_labels
 from fedd_hf.evaluation.by_tone import photos_of, sample_of
@@ -29,6 +28,7 @@ from fedd_hf.training.arguments import ClassificationArguments, ReadingArguments
 from fedd_hf.training.feature_store import FeatureStore, pool_labelled
 from fedd_hf.training.malignancy_heads import PAPER_READINGS, train_classifiers
 
+from .described_backbone import describe_backbone
 from .kept_results import keep
 from .photo_sets import LABELLED_PHOTOS, TEST, VALIDATION, PhotoSets
 
@@ -134,21 +134,33 @@ def open_backbone(reading: ReadingArguments) -> FEDDForSegmentation:
     """Load the backbone with all blocks and timesteps of a grid, by default those of the paper that it has.
 
     Raises:
-        ValueError: If a block that was asked for is too small to pool to a feature vector.
+        ValueError: If a block is too small to pool to a feature vector.
     """
-    config = _read_config(reading)
-    poolable = [block for block in range(config.num_blocks) if _is_poolable(config, block)]
-    blocks = reading.blocks or [block for block in BLOCKS if block in poolable]
-    if too_small := sorted(set(blocks) & set(range(config.num_blocks)) - set(poolable)):
-        raise ValueError(
-            f"Blocks {too_small} are too small to pool to {config.pooled_size} at `image_size` {config.image_size}; "
-            f"{poolable} are not. Choose among those, or a larger `image_size`."
-        )
+    config = describe_backbone(reading, "classification")
     last = config.num_train_timesteps - 1
     timesteps = [min(timestep, last) for timestep in reading.timesteps or TIMESTEPS]
     return FEDDForSegmentation.from_backbone(
-        reading.backbone, blocks=blocks, timesteps=timesteps, image_size=config.image_size
+        reading.backbone, blocks=choose_blocks(reading), timesteps=timesteps, image_size=config.image_size
     )
+
+
+def choose_blocks(reading: ReadingArguments) -> list[int]:
+    """Return the blocks of a grid: those that are given, or those of the paper that can be pooled.
+
+    Raises:
+        ValueError: If a given block is too small to pool to a feature vector, or all blocks of the paper are.
+    """
+    config = describe_backbone(reading, "classification")
+    poolable = {block for block in range(config.num_blocks) if _is_poolable(config, block)}
+    too_small = set(range(config.num_blocks)) - poolable
+    of_paper = [block for block in BLOCKS if block < config.num_blocks]
+    blocks = reading.blocks or [block for block in of_paper if block in poolable] or of_paper
+    if refused := sorted(too_small & set(blocks)):
+        raise ValueError(
+            f"Blocks {refused} are too small to pool to {config.pooled_size} at `image_size` {config.image_size}; "
+            f"{sorted(poolable) or 'no others'} are not. Choose among those, or a larger `image_size`."
+        )
+    return blocks
 
 
 def choose_points(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -239,14 +251,6 @@ def _describe_photos(photos: Dataset) -> pd.DataFrame:
 def _mean_over_seeds(photos: pd.DataFrame, scores: list[list[float]], name: str) -> Metric:
     metrics = [classification_metrics(photos.assign(y_score=of_seed))[name] for of_seed in scores]
     return lambda weights: np.mean([metric(weights) for metric in metrics], axis=0)
-
-
-def _read_config(reading: ReadingArguments) -> FEDDConfig:
-    """Describe the backbone at the image size of the classifier, without loading it."""
-    folder = locate_backbone(reading.backbone)
-    fields = read_backbone_config(folder) | read_backbone_defaults(folder, "classification")
-    size = {} if reading.image_size is None else {"image_size": reading.image_size}
-    return FEDDConfig(**(fields | size | {"blocks": [0], "timesteps": [0]}))
 
 
 def _is_poolable(config: FEDDConfig, block: int) -> bool:

@@ -10,8 +10,9 @@ from accelerate import Accelerator
 
 from fedd_hf.baselines.arguments import CLASSIFIER_RECIPE, DEEPDERM_RECIPE, UNET_RECIPE, FittingArguments
 from fedd_hf.image_processing_fedd import FEDDImageProcessor
-from fedd_hf.modeling_fedd import FEDDForSegmentation
 from fedd_hf.training.arguments import ClassificationArguments, ReadingArguments, SegmentationArguments
+
+from .described_backbone import describe_backbone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +59,7 @@ class MethodSettings:
     @cached_property
     def image_size(self) -> int:
         """Side in pixels of the square that all methods see: what was given, else the backbone's own."""
-        return FEDDForSegmentation.from_backbone(self.reading.backbone, **self.reading.given()).config.image_size
+        return describe_backbone(self.reading, "segmentation").image_size
 
     @property
     def processor(self) -> FEDDImageProcessor:

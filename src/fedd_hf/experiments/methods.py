@@ -44,12 +44,21 @@ def make_method(name: str, settings: MethodSettings) -> Method:
     Example:
         >>> fedd = make_method("FEDD", settings)  # doctest: +SKIP
     """
+    check_method(name)
     if name.startswith(FEDD_ON):
         backbone = name.removeprefix(FEDD_ON)
         return _on_backbone(FEDD_ON + Path(backbone).name, settings, str(locate_backbone(backbone)))
-    if name not in METHODS:
-        raise ValueError(f"A method must be one of {list(METHODS)} or 'FEDD on BACKBONE', got {name!r}.")
     return METHODS[name](settings)
+
+
+def check_method(name: str) -> None:
+    """Make sure that there is a method of this name.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if name not in METHODS and not name.startswith(FEDD_ON):
+        raise ValueError(f"A method must be one of {list(METHODS)} or 'FEDD on BACKBONE', got {name!r}.")
 
 
 def make_fedd(settings: MethodSettings) -> FeatureMethod:

@@ -23,13 +23,13 @@ from fedd_hf.evaluation.report import describe_machine, read_report, write_repor
 from fedd_hf.evaluation.summary import evaluate_malignancy, evaluate_segmentation
 from fedd_hf.training.arguments import ClassificationArguments, ReadingArguments, SegmentationArguments
 
-from .block_timestep import TIMESTEPS, GridArguments, run_grid
+from .block_timestep import TIMESTEPS, GridArguments, choose_blocks, run_grid
 from .claims import judge_claims
 from .clustering import ClusteringArguments, cluster_blocks
 from .label_efficiency import LabelEfficiencyArguments, run_label_efficiency
 from .marker_probe import probe_markers
 from .method_settings import MethodSettings
-from .methods import FEDD, RANDOM_UNET, make_fedd, make_method
+from .methods import FEDD, RANDOM_UNET, check_method, make_fedd, make_method
 from .photo_counts import describe_counts
 from .photo_sets import LARGE_TEST, choose_examples, load_photo_sets
 from .published import compare_with_published
@@ -79,8 +79,8 @@ class ReproductionArguments:
         photo_size (`int`): Shorter side of painted photos.
 
     Raises:
-        ValueError: If there is neither a copy of DDI nor the wish to paint one, or both; or FEDD is not the first
-            method.
+        ValueError: If there is neither a copy of DDI nor the wish to paint one, or both; FEDD is not the first
+            method; or a method is unknown.
     """
 
     output_dir: str = field(metadata={"help": "folder for everything; give it again to go on"})
@@ -106,6 +106,8 @@ class ReproductionArguments:
             )
         if self.methods[:1] != [FEDD]:
             raise ValueError(f"`methods` must begin with {FEDD!r}, got {self.methods}.")
+        for name in self.methods:
+            check_method(name)
 
     def cost(self) -> dict[str, Any]:
         """Return what the time of a run depends on: what was given, by default less on painted photos."""
@@ -139,10 +141,11 @@ def run_reproduction(
     Source: FEDD (MICCAI 2023) and its supplement.
     """
     folder = Path(arguments.output_dir)
-    _claim(folder, arguments, accelerator)
+    _refuse_other_run(folder, arguments)
     seconds: dict[str, float] = {}
     with _timed(seconds, "data"):
         paper = Paper(arguments, folder, render_card, accelerator)
+    _claim(folder, arguments, accelerator)
     report: dict[str, Any] = {"experiment": "reproduction", "data": paper.describe_data()}
     for name, run in paper.parts().items():
         with _timed(seconds, name):
@@ -172,9 +175,12 @@ class Paper:
     ) -> None:
         self.arguments, self.folder, self.accelerator = arguments, folder, accelerator
         self.cost = arguments.cost()
+        self.reading = ReadingArguments(backbone=arguments.backbone, image_size=self.cost["image_size"])
+        self.grid_reading = replace(
+            self.reading, blocks=choose_blocks(self.reading), timesteps=self.cost["grid_timesteps"]
+        )
         self.data = _open_data(arguments, folder, render_card, accelerator)
         self.photos = {task: load_photo_sets(self.data, task, arguments.label_fractions) for task in TASKS}
-        self.reading = ReadingArguments(backbone=arguments.backbone, image_size=self.cost["image_size"])
         self.largest_fraction = max(arguments.label_fractions)
         self.settings = MethodSettings(
             folder=folder,
@@ -230,10 +236,11 @@ class Paper:
     def run_grid(self) -> dict[str, Any]:
         """Train malignancy classifiers on each block and timestep: Figure 6. Validation photos choose what is read."""
         photos = self.photos["malignancy"]
-        reading = replace(self.reading, timesteps=self.cost["grid_timesteps"])
         grid = GridArguments(label_fractions=self.arguments.label_fractions, num_seeds=GRID_SEEDS)
         folder, features = _subfolder(self.folder, "grid"), _subfolder(self.folder, "features")
-        report = run_grid(photos, reading, ClassificationArguments(), grid, folder, features, self.accelerator)
+        report = run_grid(
+            photos, self.grid_reading, ClassificationArguments(), grid, folder, features, self.accelerator
+        )
         readings = {row["label_fraction"]: (row["block"], row["timestep"]) for row in report["best"]}
         self.settings = replace(self.settings, malignancy_readings=readings)
         self.fedd = make_fedd(self.settings)
@@ -319,27 +326,36 @@ def _open_data(
     if not arguments.painted:
         return DataArguments(dataset="ddi", root=arguments.ddi_root, masks=arguments.masks)
     root, masks = folder / "painted-ddi", folder / "painted-ddi-seg"
-    if accelerator.is_main_process and not masks.exists():
+    if accelerator.is_main_process:
         paint_ddi(root, photo_size=arguments.photo_size)
+    if accelerator.is_main_process and not masks.exists():
         build_ddi_seg(masks, root / MASKS_FILE, render_card, root / METADATA_FILE)
     accelerator.wait_for_everyone()
     return DataArguments(dataset="ddi", root=str(root), masks=str(masks))
 
 
-def _claim(folder: Path, arguments: ReproductionArguments, accelerator: Accelerator) -> None:
-    """Make the folder that of these arguments, or see that it is."""
-    settings = json.loads(json.dumps(asdict(arguments) | arguments.cost()))
-    settings.pop("output_dir")
+def _refuse_other_run(folder: Path, arguments: ReproductionArguments) -> None:
     path = folder / SETTINGS_FILE
-    if path.is_file() and read_report(path) != settings:
+    if path.is_file() and read_report(path) != _settings(arguments):
         raise ValueError(
             f"{folder} holds the run of other arguments, {read_report(path)}. Give the same ones to go on, or another "
             "`output_dir`."
         )
+
+
+def _claim(folder: Path, arguments: ReproductionArguments, accelerator: Accelerator) -> None:
+    """Make the folder that of these arguments, which have opened their data by now."""
     if accelerator.is_main_process:
         folder.mkdir(parents=True, exist_ok=True)
-        write_report(settings, path)
+        write_report(_settings(arguments), folder / SETTINGS_FILE)
     accelerator.wait_for_everyone()
+
+
+def _settings(arguments: ReproductionArguments) -> dict[str, Any]:
+    """Return what a run depends on, as JSON."""
+    settings = json.loads(json.dumps(asdict(arguments) | arguments.cost()))
+    settings.pop("output_dir")
+    return settings
 
 
 def _subfolder(folder: Path, name: str) -> Path:

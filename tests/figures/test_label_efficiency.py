@@ -88,6 +88,15 @@ def test_methods_differ_by_colour_and_marker_and_stand_side_by_side():
     assert max(places) - min(places) < 15  # half the way to the next number of photos
 
 
+def test_a_single_number_of_labelled_photos_takes_half_the_width():
+    rows = [curve_row(method, 0.05) for method in ("FEDD", "VGG16", "raw colour")]
+
+    alone = draw_label_efficiency(rows, "large_test", ["mean_iou"], ["I-II"])
+    among_others = draw_label_efficiency([*rows, curve_row("FEDD", 0.10)], "large_test", ["mean_iou"], ["I-II"])
+
+    assert 2 * alone.get_figwidth() == among_others.get_figwidth()
+
+
 def test_whiskers_are_the_intervals():
     rows = [curve_row("FEDD", 0.05, 0.5), curve_row("FEDD", 0.10, 0.6, low=0.35, high=0.65)]
 

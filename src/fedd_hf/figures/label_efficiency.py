@@ -58,7 +58,8 @@ def draw_label_efficiency(
     if not rows:
         raise ValueError(f"No curve of the test {test!r} is of {list(metrics)} and of the skin tones {list(tones)}.")
     styles = style_methods(row["method"] for row in rows)
-    figure = Figure(figsize=(WIDTH, 1.0 + 2.3 * len(metrics)), layout="constrained")
+    is_narrow = len(_photos_by_fraction(rows)) * len(tones) == 1
+    figure = Figure(figsize=(WIDTH / 2 if is_narrow else WIDTH, 1.0 + 2.3 * len(metrics)), layout="constrained")
     panels = figure.subplots(len(metrics), len(tones), sharex=True, sharey="row", squeeze=False)
     for of_metric, metric in zip(panels, metrics, strict=True):
         for axis, tone in zip(of_metric, tones, strict=True):
@@ -66,7 +67,7 @@ def draw_label_efficiency(
             _draw_panel(axis, chosen, styles, _photos_by_fraction(rows))
         of_metric[0].set_ylabel(TITLES.get(metric, metric), fontsize=FONT)
         of_metric[0].set_ylim(_limits([row for row in rows if row["metric"] == metric]))
-    add_legend(figure, method_handles(styles), ncols=min(len(styles), 4))
+    add_legend(figure, method_handles(styles), ncols=min(len(styles), 2 if is_narrow else 4))
     for of_tone, tone in zip(panels.T, tones, strict=True):
         _name_column(of_tone[0], tone, [row for row in rows if row["skin_tone"] == tone])
         of_tone[-1].set_xlabel("photos labelled", fontsize=FONT)

@@ -39,7 +39,7 @@ TONE_COLOURS = {
 TONE_MARKERS = {"all": "D", TONES[0]: "o", TONES[1]: "s", TONES[2]: "^", "mean of tones": "X"}
 TONE_LINES = {"all": "--", TONES[0]: "-", TONES[1]: "-.", TONES[2]: "-", "mean of tones": ":"}
 
-# Okabe and Ito, Color Universal Design (2008), but for the grey.
+# The paper's methods: Okabe and Ito, Color Universal Design (2008).
 METHOD_COLOURS = {
     "FEDD": "#D55E00",
     "EfficientNetB0": "#0072B2",
@@ -49,10 +49,14 @@ METHOD_COLOURS = {
     "MobileNetV2": "#CC79A7",
     "DeepDerm": "#000000",
     "random UNet": "#767676",
+    "EfficientNetLite0": "#8A7A00",
+    "frozen EfficientNetLite0": "#1B6B6B",
+    "colour and position": "#7B2D26",
+    "raw colour": "#A6761D",
 }
-METHOD_MARKERS = dict(zip(METHOD_COLOURS, "osD^vP*X", strict=True))
-MORE_COLOURS = ("#8A7A00", "#5E3C99", "#7B2D26", "#1B6B6B", "#A6761D", "#3B4CC0", "#B2186B", "#4D6B1E")
-MORE_MARKERS = "<>hpd8H"
+METHOD_MARKERS = dict(zip(METHOD_COLOURS, "osD^vP*X<phd", strict=True))
+MORE_COLOURS = ("#5E3C99", "#3B4CC0", "#B2186B", "#4D6B1E")
+MORE_MARKERS = ">8H"
 
 _DECISIONS = {
     "accuracy": "accuracy",
@@ -105,7 +109,7 @@ def style_methods(methods: Iterable[str]) -> dict[str, MethodStyle]:
 
     Args:
         methods (`Iterable[str]`):
-            Names. Those of the paper always look the same; others share colours and markers that are left, in the
+            Names. Methods of this package always look the same; others share colours and markers that are left, in the
             order of their names.
 
     Example:

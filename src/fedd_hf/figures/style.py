@@ -109,8 +109,8 @@ def style_methods(methods: Iterable[str]) -> dict[str, MethodStyle]:
 
     Args:
         methods (`Iterable[str]`):
-            Names. Methods of this package always look the same; others share colours and markers that are left, in the
-            order of their names.
+            Names. Those in `METHOD_COLOURS` always look the same; others share colours and markers that are left, in
+            the order of their names.
 
     Example:
         >>> style_methods(["VGG16", "FEDD"])["FEDD"].colour

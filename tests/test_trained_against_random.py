@@ -56,7 +56,10 @@ def test_the_random_network_differs_from_the_embedded_one_in_its_weights_only():
 
 @pytest.mark.slow
 def test_trained_backbone_against_random_weights(record_property, tmp_path):
-    """Five pairs of briefly trained heads, each with its own photos and seeds: the result is printed as it is, only its sanity is asserted."""
+    """Five pairs of briefly trained heads, each with its own photos and seeds.
+
+    The result is printed as it is, only its sanity is asserted.
+    """
     pairs = []
     for seed in SEEDS:
         train = paint_dataset(PER_TONE, seed=300 + seed, size=PHOTO_SIZE)

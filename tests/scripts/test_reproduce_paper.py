@@ -103,11 +103,13 @@ def test_paths_in_the_report_lead_to_files_in_the_folder(run, report):
 
 def test_the_same_command_computes_nothing_again(main, arguments, run, monkeypatch):
     before = (run / "report.json").read_text()
-    trained = {path: path.stat().st_mtime_ns for path in run.rglob("predictions.parquet")}
+    files = [*run.rglob("predictions.parquet"), *(run / "painted-ddi").glob("*.*")]
+    written = {path: path.stat().st_mtime_ns for path in files}
 
     main(arguments)
 
-    assert {path: path.stat().st_mtime_ns for path in run.rglob("predictions.parquet")} == trained
+    assert len(files) > len(list((run / "painted-ddi").glob("*.*"))) > 0
+    assert {path: path.stat().st_mtime_ns for path in files} == written
     after = json.loads((run / "report.json").read_text())
     assert {name: after[name] for name in ("claims", "comparison")} == {
         name: json.loads(before)[name] for name in ("claims", "comparison")

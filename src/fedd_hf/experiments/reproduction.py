@@ -326,10 +326,11 @@ def _open_data(
     if not arguments.painted:
         return DataArguments(dataset="ddi", root=arguments.ddi_root, masks=arguments.masks)
     root, masks = folder / "painted-ddi", folder / "painted-ddi-seg"
-    if accelerator.is_main_process:
+    is_painted = (folder / SETTINGS_FILE).is_file() and masks.exists()
+    if accelerator.is_main_process and not is_painted:
         paint_ddi(root, photo_size=arguments.photo_size)
-    if accelerator.is_main_process and not masks.exists():
-        build_ddi_seg(masks, root / MASKS_FILE, render_card, root / METADATA_FILE)
+        if not masks.exists():
+            build_ddi_seg(masks, root / MASKS_FILE, render_card, root / METADATA_FILE)
     accelerator.wait_for_everyone()
     return DataArguments(dataset="ddi", root=str(root), masks=str(masks))
 

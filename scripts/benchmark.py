@@ -1,10 +1,9 @@
-"""Measure this package against the original way, on this machine, or estimate what other machines would take.
+"""Measure this package against the original way, on this machine.
 
 Usage:
     python scripts/benchmark.py --pad-root pad_ufes_20 --ham-root ham10000
     python scripts/benchmark.py --sections extraction prediction --again
     python scripts/benchmark.py --quick
-    python scripts/benchmark.py --plan
 """
 
 from __future__ import annotations
@@ -19,11 +18,9 @@ import torch
 from datasets import disable_progress_bars
 from transformers.utils import logging
 
-from fedd_hf.evaluation.report import read_report, write_report
-from fedd_hf.experiments.benchmark.plan import plan
 from fedd_hf.experiments.benchmark.sections import SECTIONS, run_benchmark
 from fedd_hf.experiments.benchmark.size import QUICK, BenchmarkArguments, BenchmarkSize
-from fedd_hf.experiments.benchmark.tables import plan_as_markdown, results_as_markdown
+from fedd_hf.experiments.benchmark.tables import results_as_markdown
 
 REPORT = Path(__file__).resolve().parents[1] / "hub_cards" / "reports" / "benchmark.json"
 
@@ -40,7 +37,6 @@ def parse_args(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--num-threads", type=int, default=torch.get_num_threads(), help="of each measured process")
     parser.add_argument("--work-dir", type=Path, help="folder on a disk with 5 GB, for features; the system's default")
     parser.add_argument("--quick", action="store_true", help="shrink all sizes: numbers then say nothing")
-    parser.add_argument("--plan", action="store_true", help="measure nothing, estimate time, store and memory")
     return parser.parse_args(arguments)
 
 
@@ -56,23 +52,13 @@ def measure(args: argparse.Namespace, output: Path | None) -> None:
         print(results_as_markdown(run_benchmark(arguments, args.sections, output, args.again)))
 
 
-def estimate(output: Path | None) -> None:
-    """The estimate reads the report that it lies beside, if there is one."""
-    report = read_report(output) if output is not None and output.is_file() else None
-    estimates = plan(report)
-    print(plan_as_markdown(estimates))
-    if output is not None:
-        write_report(estimates, output.with_name(f"{output.stem}_plan.json"))
-        output.with_name(f"{output.stem}_plan.md").write_text(plan_as_markdown(estimates))
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     args = parse_args(arguments)
     output = args.output or (None if args.quick else REPORT)
     disable_progress_bars()
     logging.set_verbosity_error()  # new heads are reported as missing
     try:
-        estimate(output) if args.plan else measure(args, output)
+        measure(args, output)
     except (OSError, ValueError) as error:
         sys.exit(f"benchmark: {error}")
     if output is not None:

@@ -22,7 +22,7 @@ from datasets import disable_progress_bars
 from transformers import HfArgumentParser
 from transformers.utils import logging
 
-from fedd_hf.backbone_fedd import locate_backbone, read_backbone_defaults
+from fedd_hf.unet_files_fedd import locate_backbone, read_backbone_defaults
 from fedd_hf.baselines.arguments import DEEPDERM_RECIPE, UNET_RECIPE
 from fedd_hf.data.loading import DataArguments
 from fedd_hf.evaluation.report import write_report

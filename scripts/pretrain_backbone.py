@@ -24,7 +24,7 @@ from huggingface_hub import HfApi
 from transformers import HfArgumentParser, set_seed
 from transformers.utils import logging
 
-from fedd_hf.backbone_fedd import locate_backbone
+from fedd_hf.unet_files_fedd import locate_backbone
 from fedd_hf.data.loading import DataArguments, load_splits, need_split
 from fedd_hf.data.splits import keep_photos, rank_photos
 from fedd_hf.evaluation.report import describe_machine, write_report

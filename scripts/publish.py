@@ -31,7 +31,7 @@ from transformers import HfArgumentParser
 from transformers.utils import logging
 
 from fedd_hf import FEDDConfig, FEDDForSegmentation
-from fedd_hf.backbone_fedd import locate_backbone
+from fedd_hf.unet_files_fedd import locate_backbone
 from fedd_hf.data.ddi.release import released_splits
 from fedd_hf.data.masks import hash_mask
 from fedd_hf.data.schema import FEATURES

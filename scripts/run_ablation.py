@@ -26,7 +26,7 @@ from datasets import Dataset, disable_progress_bars
 from transformers import HfArgumentParser
 from transformers.utils import logging
 
-from fedd_hf.backbone_fedd import DEFAULTS_NAME
+from fedd_hf.unet_files_fedd import DEFAULTS_NAME
 from fedd_hf.data.loading import DataArguments
 from fedd_hf.evaluation.report import write_report
 from fedd_hf.experiments.block_timestep import (

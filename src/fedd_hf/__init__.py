@@ -1,8 +1,10 @@
 """FEDD: lesion segmentation and malignancy classification from frozen diffusion features, reported by skin tone."""
 
 from transformers import (
+    AutoBackbone,
     AutoConfig,
     AutoImageProcessor,
+    AutoModel,
     AutoModelForImageClassification,
     AutoModelForSemanticSegmentation,
 )
@@ -26,6 +28,8 @@ __all__ = [
 ]
 
 AutoConfig.register("fedd", FEDDConfig, exist_ok=True)
+AutoModel.register(FEDDConfig, FEDDBackbone, exist_ok=True)
+AutoBackbone.register(FEDDConfig, FEDDBackbone, exist_ok=True)
 AutoModelForSemanticSegmentation.register(FEDDConfig, FEDDForSegmentation, exist_ok=True)
 AutoModelForImageClassification.register(FEDDConfig, FEDDForImageClassification, exist_ok=True)
 AutoImageProcessor.register(
@@ -39,6 +43,7 @@ MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES["fedd"] = "FEDDForSegmentation"
 VIDEO_PROCESSOR_MAPPING.register(FEDDConfig, {}, exist_ok=True)
 
 FEDDConfig.register_for_auto_class()
+FEDDBackbone.register_for_auto_class("AutoModel")
 FEDDForSegmentation.register_for_auto_class("AutoModelForSemanticSegmentation")
 FEDDForImageClassification.register_for_auto_class("AutoModelForImageClassification")
 FEDDImageProcessor.register_for_auto_class("AutoImageProcessor")

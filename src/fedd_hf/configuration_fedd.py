@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from transformers import PreTrainedConfig
+from transformers.utils import logging
 
 # The paper's backbone, `256x256_diffusion_uncond` of guided-diffusion, as diffusers builds it.
 PAPER_UNET: dict[str, Any] = {
@@ -39,12 +40,20 @@ BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2")
 VOTINGS = ("majority", "mean")
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 
-# What transformers writes into a config.json beside the fields of the class; its Trainer writes `use_cache`.
+# What transformers reads or writes in a config.json beside the fields of the class; its Trainer writes `use_cache`.
 _FIELDS_OF_TRANSFORMERS = {"model_type", "auto_map", "num_labels", "output_attentions", "use_cache", "_name_or_path"}
+# What transformers acts on, and a configuration from elsewhere may not ask for: other code, kernels, files, weights.
+_REFUSED_FIELDS = re.compile(
+    r"quantization_config|_?(attn|experts)_implementation.*|fusion_config|kernel_config|transformers_weights"
+    r"|distributed_config|per_layer_config|extra_(config_)?files|adapter.*|.*_(tp|ep|pp|fsdp)_plan"
+)
+_OWN_CLASS = re.compile(r"[a-z_]+_fedd\.FEDD\w+")  # in `auto_map`: a file of the same repository
 
 _REPO_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+
+logger = logging.get_logger(__name__)
 
 
 class FEDDConfig(PreTrainedConfig):
@@ -66,6 +75,8 @@ class FEDDConfig(PreTrainedConfig):
             if this configuration lies in a local folder, a path relative to it that starts with `./` or `../`.
         backbone_revision (`str`, *optional*):
             Commit of the backbone's repository, 40 hexadecimal digits.
+        backbone_variant (`str`, *optional*):
+            Variant of the backbone's weights, such as `"fp16"`.
         backbone_sha256 (`str`, *optional*):
             SHA-256 over the sorted (name, dtype, shape, bytes) of the untruncated UNet's tensors as stored.
         save_backbone (`bool`, *optional*, defaults to `True`):
@@ -85,7 +96,7 @@ class FEDDConfig(PreTrainedConfig):
         ensemble_size (`int`, *optional*, defaults to 5):
             Number of pixel classifiers that vote.
         voting (`str`, *optional*, defaults to `"majority"`):
-            `"majority"`: logits are votes per class. `"mean"`: logits are the log of the members' mean softmax.
+            How a map is made: `"majority"` of the members, as in the paper, or `"mean"`, the largest mean probability.
         semantic_loss_ignore_index (`int`, *optional*, defaults to 255):
             Label of pixels that do not count.
         pooled_size (`int`, *optional*, defaults to 512):
@@ -110,6 +121,7 @@ class FEDDConfig(PreTrainedConfig):
     beta_schedule: str = "linear"
     backbone: str | None = None
     backbone_revision: str | None = None
+    backbone_variant: str | None = None
     backbone_sha256: str | None = None
     save_backbone: bool = True
     blocks: list[int] = field(default_factory=lambda: [6, 8])
@@ -133,24 +145,33 @@ class FEDDConfig(PreTrainedConfig):
         self.label2id = {label: int(index) for index, label in labels.items()}
         for name in ("blocks", "timesteps", "hidden_sizes", "classifier_hidden_sizes", "classifier_dropout"):
             setattr(self, name, _as_list(name, getattr(self, name)))
+        self.validate()
+        super().__post_init__(**kwargs)
+
+    def validate(self) -> None:
+        """Check every field, at construction and, by transformers, before saving.
+
+        Raises:
+            ValueError: If a value is outside what the method or the backbone allows.
+        """
         _check_unet(self.backbone_config)
         _check_schedule(self)
-        _check_reading(self)
+        _check_features(self)
         _check_heads(self)
         _check_labels(self)
         _check_source(self)
         _check_dtype(self)
-        super().__post_init__(**kwargs)
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """Build a configuration from a dictionary, refusing the ones of other models.
+        """Build a configuration from a dictionary; unknown fields are named in a warning and dropped.
 
         A config.json may come from anybody, and transformers acts on fields that it does not announce: some name code
         to be fetched and run (CVE-2026-4372). So only the fields of this class are read.
 
         Raises:
-            ValueError: If `model_type` names another model, or a field is unknown.
+            ValueError: If `model_type` names another model, or a field asks for code, kernels, files or weights of
+                others.
         """
         model_type = config_dict.get("model_type", cls.model_type)
         if model_type != cls.model_type or "_class_name" in config_dict:
@@ -159,12 +180,9 @@ class FEDDConfig(PreTrainedConfig):
                 f"This is the configuration of a {found!r}, not of a {cls.model_type!r} model. To put new heads on a "
                 "diffusers UNet2DModel, type FEDDForSegmentation.from_backbone(...)."
             )
-        unknown = sorted(set(config_dict) - {entry.name for entry in fields(cls)} - _FIELDS_OF_TRANSFORMERS)
-        if unknown:
-            raise ValueError(
-                f"A config.json of FEDD holds fields of FEDDConfig only, got also {unknown}. FEDD never writes these."
-            )
-        return super().from_dict(config_dict, **kwargs)
+        config, unused = super().from_dict(_known_fields(cls, config_dict), **kwargs | {"return_unused_kwargs": True})
+        config.validate()  # transformers sets keywords after construction
+        return (config, unused) if kwargs.get("return_unused_kwargs") else config
 
     @property
     def num_blocks(self) -> int:
@@ -183,14 +201,81 @@ class FEDDConfig(PreTrainedConfig):
         is_upsampled = layer == self.backbone_config["layers_per_block"] and level < last_level
         return self.image_size // 2 ** (last_level - level - is_upsampled)
 
+    def pooled_rows(self, block: int) -> int:
+        """Number of rows of `block` that are pooled apart, so that the pooled vector has `pooled_size` numbers."""
+        return max(1, math.ceil(self.pooled_size / self.block_channels(block)))
+
     @property
     def feature_channels(self) -> tuple[int, ...]:
-        """Channels of each feature map, one per timestep and block, timesteps outermost."""
-        return tuple(self.block_channels(block) for _ in self.timesteps for block in self.blocks)
+        """Channels of each feature map, one map per block: those of the block, once for each timestep."""
+        return tuple(len(self.timesteps) * self.block_channels(block) for block in self.blocks)
 
     def alphas_cumprod(self) -> np.ndarray:
         """Return alpha-bar, float64 of shape `(num_train_timesteps,)`. Source: DDPM (2006.11239), eq. 4."""
         return np.cumprod(1.0 - _betas(self))
+
+    # transformers names and numbers the stages of a backbone: here they are the blocks. `BackboneMixin` reads the
+    # private names too.
+
+    @property
+    def stage_names(self) -> list[str]:
+        """Name of each decoder block."""
+        return [f"block{block}" for block in range(self.num_blocks)]
+
+    @property
+    def out_indices(self) -> list[int]:
+        """The blocks that are read; to set them is to set `blocks`."""
+        return self.blocks
+
+    @out_indices.setter
+    def out_indices(self, indices: list[int] | tuple[int, ...] | None) -> None:
+        self.blocks = [index % self.num_blocks for index in (indices or [-1])]
+        _check_features(self)
+
+    @property
+    def out_features(self) -> list[str]:
+        """Names of the blocks that are read; to set them is to set `blocks`."""
+        return [self.stage_names[block] for block in self.blocks]
+
+    @out_features.setter
+    def out_features(self, names: list[str] | None) -> None:
+        self.out_indices = None if names is None else [self.stage_names.index(name) for name in names]
+
+    _out_indices, _out_features = out_indices, out_features
+
+    def verify_out_features_out_indices(self) -> None:
+        """Check the blocks that are read."""
+        _check_features(self)
+
+
+def default_features(fields: dict[str, Any], task: str) -> dict[str, Any]:
+    """Choose `blocks`, `timesteps` and `image_size` for a UNet by its shape, where nobody has chosen better ones.
+
+    Segmentation reads the first and the last block of the level a third of the way up, as the paper does with blocks 6
+    and 8 of 18; classification the first from there that can be pooled, without noise. The image size is that of the
+    pre-training, as near as the UNet can be given it.
+
+    Args:
+        fields (`dict[str, Any]`):
+            What is known of the configuration, `backbone_config` at least.
+        task (`str`):
+            `"segmentation"` or `"classification"`.
+
+    Source: FEDD (MICCAI 2023), section 3.
+    """
+    unet = fields["backbone_config"]
+    _check_unet(unet)
+    levels, layers = len(unet["up_block_types"]), unet["layers_per_block"] + 1
+    factor, sample_size = 2 ** (levels - 1), np.max(unet.get("sample_size") or PAPER_UNET["sample_size"])
+    image_size = max(1, round(int(sample_size) / factor)) * factor
+    first = levels // 3 * layers
+    if task == "segmentation":
+        return {"blocks": [first, first + layers - 1], "timesteps": [100], "image_size": image_size}
+    defaults = {"timesteps": [0], "image_size": image_size}
+    config = FEDDConfig(**(defaults | fields | {"blocks": [first], "id2label": None, "num_labels": 2}))
+    candidates = range(first, config.num_blocks)
+    fitting = [block for block in candidates if config.pooled_rows(block) <= config.block_size(block)]
+    return defaults | {"blocks": (fitting or [first])[:1]}
 
 
 def block_address(unet_config: dict[str, Any], block: int) -> tuple[int, int]:
@@ -217,6 +302,24 @@ def _betas(config: FEDDConfig) -> np.ndarray:
         return np.linspace(start**0.5, end**0.5, steps) ** 2
     alpha_bar = np.cos((np.arange(steps + 1) / steps + 0.008) / 1.008 * math.pi / 2) ** 2
     return np.minimum(1.0 - alpha_bar[1:] / alpha_bar[:-1], 0.999)
+
+
+def _known_fields(cls: type[FEDDConfig], config_dict: dict[str, Any]) -> dict[str, Any]:
+    """Keep the fields of a config.json that are known; refuse those that ask for something of somebody else's."""
+    refused = {name: value for name, value in config_dict.items() if value and _REFUSED_FIELDS.fullmatch(name)}
+    auto_map = config_dict.get("auto_map") or {}
+    if not isinstance(auto_map, dict) or not all(_OWN_CLASS.fullmatch(str(name)) for name in auto_map.values()):
+        refused["auto_map"] = auto_map
+    if refused:
+        raise ValueError(
+            f"A config.json of FEDD may not hold {refused}: it would make transformers fetch or run what is not part "
+            "of this model. If you trust it, delete these fields from a copy of the folder."
+        )
+    known = {entry.name for entry in fields(cls)} | _FIELDS_OF_TRANSFORMERS
+    unknown = sorted(set(config_dict) - known)
+    if unknown:
+        logger.warning(f"The configuration holds fields that FEDDConfig does not have; they are ignored: {unknown}.")
+    return {name: value for name, value in config_dict.items() if name in known}
 
 
 def _default_labels(num_labels: int) -> dict[int, str]:
@@ -274,7 +377,7 @@ def _check_schedule(config: FEDDConfig) -> None:
         raise ValueError(f"`num_train_timesteps` must be a positive integer, got {config.num_train_timesteps!r}.")
 
 
-def _check_reading(config: FEDDConfig) -> None:
+def _check_features(config: FEDDConfig) -> None:
     """Check blocks, timesteps and image size against the UNet."""
     _check_rising("blocks", config.blocks, config.num_blocks)
     _check_rising("timesteps", config.timesteps, config.num_train_timesteps)
@@ -317,6 +420,11 @@ def _check_labels(config: FEDDConfig) -> None:
     ids = sorted(int(index) for index in config.id2label)
     if not ids or ids != list(range(len(ids))) or len(config.label2id) != len(ids):
         raise ValueError(f"`id2label` must name the classes 0, 1, 2, ... once each, got {config.id2label}.")
+    if config.problem_type not in (None, "single_label_classification"):
+        raise ValueError(
+            "`problem_type` must be None or 'single_label_classification', as each pixel or photo has one class, got "
+            f"{config.problem_type!r}."
+        )
     if not _is_integer(config.semantic_loss_ignore_index):
         raise ValueError(
             f"`semantic_loss_ignore_index` must be an integer, got {config.semantic_loss_ignore_index!r}."

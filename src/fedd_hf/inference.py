@@ -20,7 +20,7 @@ from PIL import Image
 from scipy.special import entr
 from torch import Tensor
 from tqdm.auto import tqdm
-from transformers.modeling_outputs import SemanticSegmenterOutput
+from transformers.utils import ModelOutput
 
 from fedd_hf.data.contrast import lesion_contrast
 from fedd_hf.data.masks import encode_png
@@ -108,15 +108,12 @@ def stream_segmentations(
     Confidence is resized as logits are: the mean probability of each class bilinearly to the photo's own size, and
     there that of the predicted class is taken.
     """
-    options = {"output_uncertainty": True, "output_member_logits": with_confidence}
-    for outputs, sizes in _stream_outputs(model, processor, photos, batch_size, **options):
+    for outputs, sizes in _stream_outputs(model, processor, photos, batch_size, output_uncertainty=True):
         for index, size in enumerate(sizes):
-            output = SemanticSegmenterOutput(logits=outputs.logits[index, None])
+            output = ModelOutput({name: value[index, None] for name, value in outputs.items() if isinstance(value, Tensor)})
             (segmentation_map,) = processor.post_process_semantic_segmentation(output, target_sizes=[size])
-            confidence = None
-            if with_confidence:
-                confidence = _confidence(outputs.member_logits[index], segmentation_map, processor).numpy()
-            uncertainty = _image_uncertainty(outputs.uncertainty[index])
+            confidence = _confidence(output.logits, segmentation_map, processor) if with_confidence else None
+            uncertainty = _image_uncertainty(output.uncertainty)
             yield SegmentedPhoto(segmentation_map.to(torch.uint8).numpy(), uncertainty, confidence)
 
 
@@ -277,15 +274,15 @@ def _image_uncertainty(uncertainty: Tensor) -> float:
     return pixels.topk(max(1, len(pixels) // 10)).values.mean().item()
 
 
-def _confidence(member_logits: Tensor, segmentation_map: Tensor, processor: FEDDImageProcessor) -> Tensor:
-    """Return the mean probability of the predicted class of each pixel of one photo; NaN where it is not seen."""
+def _confidence(logits: Tensor, segmentation_map: Tensor, processor: FEDDImageProcessor) -> np.ndarray:
+    """Return the probability of the predicted class of each pixel of one photo; NaN where it is not seen."""
     top, left, height, width = processor.seen_box(segmentation_map.shape)
-    probabilities = member_logits.float().softmax(dim=1).mean(dim=0, keepdim=True).cpu()
+    probabilities = logits.float().softmax(dim=1).cpu()
     resized = F.interpolate(probabilities, size=(height, width), mode="bilinear", align_corners=False)[0]
     seen = (slice(top, top + height), slice(left, left + width))
     confidence = torch.full(segmentation_map.shape, torch.nan)
     confidence[seen] = resized.gather(0, segmentation_map[seen][None])[0]
-    return confidence
+    return confidence.numpy()
 
 
 @contextmanager

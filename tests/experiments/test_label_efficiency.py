@@ -14,7 +14,7 @@ from datasets import DatasetDict
 from PIL import Image
 
 from fedd_hf import FEDDForSegmentation
-from fedd_hf.backbone_fedd import read_backbone_config
+from fedd_hf.unet_files_fedd import read_backbone_config
 from fedd_hf.configuration_fedd import SEGMENTATION_LABELS
 from fedd_hf.data import loading
 from fedd_hf.data.loading import DataArguments, load_splits

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForSemanticSegmentation, pipeline
 
 from fedd_hf import FEDDConfig, FEDDForSegmentation, FEDDImageProcessor
-from fedd_hf.backbone_fedd import hash_backbone
+from fedd_hf.unet_files_fedd import hash_backbone
 from fedd_hf.pipelines import open_model
 
 UNET = "unet/diffusion_pytorch_model.safetensors"

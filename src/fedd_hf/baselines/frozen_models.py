@@ -12,20 +12,20 @@ from accelerate import Accelerator
 from datasets import Dataset
 from torch import Tensor, nn
 from tqdm.auto import tqdm
-from transformers import PreTrainedConfig, set_seed
+from transformers import PreTrainedConfig, PreTrainedModel, set_seed
 from transformers.modeling_outputs import ImageClassifierOutput
 
 from fedd_hf.configuration_fedd import MALIGNANCY_LABELS, SEGMENTATION_LABELS
-from fedd_hf.decode_head_fedd import FEDDDecodeHead
 from fedd_hf.image_processing_fedd import FEDDImageProcessor
 from fedd_hf.modeling_fedd import (
+    FEDDDecodeHead,
     FEDDForImageClassification,
     FEDDForSegmentation,
-    SelfDrawnModel,
     default_batch_size,
     make_classifier,
     pool_features,
 )
+from fedd_hf.pretrained_fedd import FEDDPreTrainedModel
 from fedd_hf.training.pixels import Flip, StreamedFeatures
 
 from .arguments import CLASSIFIER_RECIPE, FittingArguments
@@ -71,12 +71,13 @@ class FrozenNetworkConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
 
 
-class FrozenNetworkModel(SelfDrawnModel):
+class FrozenNetworkModel(PreTrainedModel):
     """What both models share."""
 
     config_class = FrozenNetworkConfig
     main_input_name = "pixel_values"
     labels: ClassVar[tuple[str, ...]]
+    _init_weights = FEDDPreTrainedModel._init_weights
 
     def __init__(self, config: FrozenNetworkConfig) -> None:
         super().__init__(config)

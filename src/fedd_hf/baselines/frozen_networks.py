@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import Dinov2Config, Dinov2Model
+from transformers.modeling_outputs import BackboneOutput
 
 from .encoders import ENCODERS, IMAGENET, check_weights, load_network
 from .unet import Normalisation
@@ -24,11 +25,16 @@ COLOUR, COLOUR_AND_POSITION = WITHOUT_WEIGHTS = ("colour", "colour and position"
 class FrozenNetwork(nn.Module):
     """A network that is read and never trained.
 
-    Its forward takes `pixel_values` of shape `(batch_size, 3, height, width)` in [-1, 1] and returns feature maps of
-    shape `(batch_size, channels, map_height, map_width)`.
+    `read` takes `pixel_values` of shape `(batch_size, 3, height, width)` in [-1, 1] and returns feature maps of shape
+    `(batch_size, channels, map_height, map_width)`.
     """
 
     channels: tuple[int, ...]
+    read: Callable[[Tensor], tuple[Tensor, ...]]
+
+    def forward(self, pixel_values: Tensor, **kwargs: Any) -> BackboneOutput:
+        """Return the feature maps as [`FEDDBackbone`] does."""
+        return BackboneOutput(feature_maps=self.read(pixel_values))
 
     def freeze(self) -> Self:
         """Take no gradient, and stay in evaluation."""
@@ -40,7 +46,7 @@ class FrozenNetwork(nn.Module):
 
     def last_map(self, pixel_values: Tensor) -> Tensor:
         """Return the map that a classifier pools."""
-        return self(pixel_values)[-1]
+        return self.read(pixel_values)[-1]
 
     def load(self) -> None:
         """Load the weights that the network was trained to."""
@@ -58,7 +64,7 @@ class Colour(FrozenNetwork):
         super().__init__()
         self.position, self.channels = position, (5,) if position else (3,)
 
-    def forward(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
+    def read(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
         """Return one map, of the photo's own size."""
         if not self.position:
             return (pixel_values,)
@@ -85,7 +91,7 @@ class FrozenCNN(FrozenNetwork):
             cnn.pre_logits = nn.Identity()  # of VGG: 120 million weights behind the last map
         self.cnn, self.channels = cnn, tuple(stage["num_chs"] for stage in cnn.feature_info)
 
-    def forward(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
+    def read(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
         """Return one map for each stage, the largest first."""
         return tuple(self.cnn.forward_intermediates(self.normalise(pixel_values), intermediates_only=True))
 
@@ -115,7 +121,7 @@ class FrozenDINOv2(FrozenNetwork):
         self.transformer = Dinov2Model(config)
         self.channels, self.patch_size = (config.hidden_size,), config.patch_size
 
-    def forward(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
+    def read(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
         """Resize to a multiple of the patch and return the patches as a map."""
         patches = [max(1, round(length / self.patch_size)) for length in pixel_values.shape[-2:]]
         size = [number * self.patch_size for number in patches]

@@ -20,7 +20,7 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 from tqdm.auto import tqdm
 
-from fedd_hf.backbone_fedd import locate_backbone, read_backbone_config
+from fedd_hf.unet_files_fedd import locate_backbone, read_backbone_config
 from fedd_hf.configuration_fedd import SEGMENTATION_LABELS, FEDDConfig
 from fedd_hf.data.schema import tone_labels
 from fedd_hf.evaluation.by_tone import sample_of
@@ -228,8 +228,10 @@ def _cluster_photo(
     mask = inputs["labels"][0].numpy().astype(np.uint8)
     activations = compute_features(model, inputs["pixel_values"], batch_size=1)
     points = []
-    for (timestep, block), maps in zip(product(model.config.timesteps, model.config.blocks), activations, strict=True):
-        activation = maps[0].float().numpy()
+    timesteps, blocks = model.config.timesteps, model.config.blocks
+    of_blocks = [maps[0].float().chunk(len(timesteps), dim=-1) for maps in activations]
+    of_timesteps = [activation.numpy() for of_timestep in zip(*of_blocks, strict=True) for activation in of_timestep]
+    for (timestep, block), activation in zip(product(timesteps, blocks), of_timesteps, strict=True):
         clusters = cluster_activation(activation, arguments)
         silhouette = score_silhouette(activation, clusters, arguments.scored_positions, arguments.seed)
         scores = {"silhouette": silhouette} | score_clusters(clusters, mask)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fedd_hf.backbone_fedd import locate_backbone, read_backbone_config, read_backbone_defaults
+from fedd_hf.unet_files_fedd import locate_backbone, read_backbone_config, read_backbone_defaults
 from fedd_hf.configuration_fedd import FEDDConfig
 from fedd_hf.training.arguments import ReadingArguments
 

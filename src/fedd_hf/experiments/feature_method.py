@@ -13,6 +13,7 @@ import torch
 from accelerate import Accelerator
 from datasets import Dataset
 from torch import Tensor, nn
+from transformers.modeling_outputs import BackboneOutput
 
 from fedd_hf.image_processing_fedd import FEDDImageProcessor
 from fedd_hf.inference import predict_classification
@@ -189,9 +190,10 @@ class _StoredBackbone(nn.Module):
         super().__init__()
         self.files, self.pooled = {file.stem: file for file in files}, pooled
 
-    def forward(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, pixel_values: Tensor) -> BackboneOutput:
         photos = [self._read(photo) for photo in pixel_values.cpu()]
-        return tuple(torch.stack(maps).to(pixel_values.device) for maps in zip(*photos, strict=True))
+        maps = tuple(torch.stack(maps).to(pixel_values.device) for maps in zip(*photos, strict=True))
+        return BackboneOutput(feature_maps=maps)
 
     def _read(self, photo: Tensor) -> tuple[Tensor, ...]:
         maps = read_maps(self.files[hashlib.sha256(photo.contiguous().numpy().data).hexdigest()])

@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from fedd_hf.backbone_fedd import locate_backbone
+from fedd_hf.unet_files_fedd import locate_backbone
 
 from .feature_method import FeatureMethod
 from .method_settings import MethodSettings

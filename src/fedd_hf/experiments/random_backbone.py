@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 from diffusers import DDPMScheduler, UNet2DModel
 
-from fedd_hf.backbone_fedd import DEFAULTS_NAME, locate_backbone, read_backbone_config
+from fedd_hf.unet_files_fedd import DEFAULTS_NAME, locate_backbone, read_backbone_config
 
 SCHEDULE_FIELDS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule")
 

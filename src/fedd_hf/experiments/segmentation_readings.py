@@ -15,11 +15,10 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from fedd_hf.data.synthetic import paint_dataset
-from fedd_hf.decode_head_fedd import vote
 from fedd_hf.evaluation.segmentation import COUNTS, iou
 from fedd_hf.image_processing_fedd import FEDDImageProcessor
 from fedd_hf.inference import count_pixels
-from fedd_hf.modeling_fedd import FEDDForSegmentation
+from fedd_hf.modeling_fedd import FEDDForSegmentation, count_votes
 from fedd_hf.training.arguments import SegmentationArguments
 from fedd_hf.training.feature_store import FeatureStore
 from fedd_hf.training.pixel_heads import train_pixel_classifiers
@@ -79,7 +78,7 @@ def _iou_of_sampled_pixels(model: FEDDForSegmentation, features: StoredFeatures)
         maps = batch["features"].transpose(1, 2)[:, :, None].to(model.device)  # (batch_size, channels, 1, num_pixels)
         labels = batch["labels"][:, None]
         member_logits = model.decode_head(maps.split(model.config.feature_channels, dim=1), labels.shape[-2:])
-        choices = vote(member_logits, model.config.voting).argmax(dim=1)
+        choices = count_votes(member_logits).argmax(dim=1)
         counts = count_pixels(labels.numpy(), choices.cpu().numpy(), model.config.num_labels)
         totals += np.array([[of_class[name] for name in COUNTS] for of_class in counts])
     true_pixels = totals[:, COUNTS.index("tp")] + totals[:, COUNTS.index("fn")]

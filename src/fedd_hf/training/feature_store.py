@@ -80,7 +80,9 @@ class FeatureStore:
             raise ValueError(f"`dtype` must be one of {list(DTYPES)}, got {dtype!r}.")
         self.model, self.processor = model, processor
         self.dtype, self.pooled_size = DTYPES[dtype], pooled_size
-        self.reading = _describe_reading(model, processor) | {"dtype": dtype, "pooled_size": pooled_size}
+        self.tensor_names = _tensor_names(model, is_pooled=pooled_size is not None)
+        form = {"dtype": dtype, "pooled_size": pooled_size, "tensors": self.tensor_names}
+        self.reading = _describe_reading(model, processor) | form
         self.folder = Path(root) / hash_json(self.reading)[:16]
         settings = {"batch_size": default_batch_size(model.config.image_size), "num_threads": torch.get_num_threads()}
         given = {"batch_size": batch_size, "num_threads": num_threads}
@@ -90,11 +92,12 @@ class FeatureStore:
     def bytes_per_image(self) -> int:
         """Bytes of the features of one photo, without the file's header."""
         config = self.model.config
-        readings = [block for _ in config.timesteps for block in config.blocks]
-        numbers = [
-            self.pooled_size or config.block_channels(block) * config.block_size(block) ** 2 for block in readings
+        sizes = [
+            channels * config.block_size(block) ** 2
+            for channels, block in zip(config.feature_channels, config.blocks, strict=True)
         ]
-        return sum(numbers) * self.dtype.itemsize
+        numbers = sum(sizes) if self.pooled_size is None else self.pooled_size * len(self.tensor_names)
+        return numbers * self.dtype.itemsize
 
     def describe(self, num_images: int) -> str:
         """Say how much room photos need, before it is taken."""
@@ -146,11 +149,10 @@ class FeatureStore:
 
     def _write(self, path: Path, feature_maps: list[Tensor]) -> None:
         """Write the features of one photo, whole or not at all."""
-        if self.pooled_size is not None:
-            feature_maps = [pool_features(maps.movedim(-1, 0)[None], self.pooled_size)[0] for maps in feature_maps]
+        features = feature_maps if self.pooled_size is None else self._pool(feature_maps, self.pooled_size)
         tensors = {
-            name: feature_map.to(self.dtype).contiguous()
-            for name, feature_map in zip(_tensor_names(self.model), feature_maps, strict=True)
+            name: feature.to(self.dtype).contiguous()
+            for name, feature in zip(self.tensor_names, features, strict=True)
         }
         if not all(tensor.isfinite().all() for tensor in tensors.values()):
             advice = "Type --dtype float32." if self.dtype == torch.float16 else "The backbone is broken."
@@ -162,6 +164,11 @@ class FeatureStore:
         except SafetensorError as error:
             raise OSError(f"{path} could not be written: {error}. What is stored so far stays.") from error
         temporary.replace(path)
+
+    def _pool(self, feature_maps: list[Tensor], pooled_size: int) -> list[Tensor]:
+        """Pool the map of each timestep and block on its own."""
+        parts = [feature_map.movedim(-1, 0).chunk(len(self.model.config.timesteps)) for feature_map in feature_maps]
+        return [pool_features(part[None], pooled_size)[0] for timestep in zip(*parts, strict=True) for part in timestep]
 
     def _settle(self, settings: dict[str, int], given: dict[str, int]) -> dict[str, int]:
         """Return the settings that the store was begun with, else those given, else the defaults."""
@@ -221,12 +228,13 @@ def compute_features(model: FEDDPreTrainedModel, pixel_values: Tensor, batch_siz
             Photos per pass.
 
     Returns:
-        `list[torch.Tensor]`: one tensor of shape `(num_images, height, width, channels)` per timestep and block.
+        `list[torch.Tensor]`: one tensor of shape `(num_images, height, width, channels)` per block, the channels of all
+        timesteps together.
     """
     parts = []
     for batch in pixel_values.split(batch_size):
         filled = torch.cat([batch, batch[-1:].expand(batch_size - len(batch), -1, -1, -1)])
-        maps = model.backbone(filled.to(model.device))
+        maps = model.backbone(filled.to(model.device)).feature_maps
         parts.append([feature_map[: len(batch)].movedim(1, -1).cpu() for feature_map in maps])
     return [torch.cat(maps) for maps in zip(*parts, strict=True)]
 
@@ -235,8 +243,8 @@ def read_maps(file: Path) -> tuple[Tensor, ...]:
     """Open the feature maps of one photo without reading them: the file is mapped into memory.
 
     Returns:
-        `tuple[torch.Tensor]`: one map of shape `(height, width, channels)` per timestep and block, timesteps
-        outermost.
+        `tuple[torch.Tensor]`: one map of shape `(height, width, channels)` per block, as [`FEDDBackbone`] returns them;
+        of pooled features one vector per timestep and block, timesteps outermost.
 
     Raises:
         ValueError: If the file is missing or damaged.
@@ -304,9 +312,11 @@ def _hash_tensors(tensors: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _tensor_names(model: Model) -> list[str]:
-    """Name each timestep and block so that the names sort as the maps are read."""
+def _tensor_names(model: Model, is_pooled: bool) -> list[str]:
+    """Name the map of each block, or the vector of each timestep and block, so that they sort as they are read."""
     config = model.config
+    if not is_pooled:
+        return [f"block{block:02d}" for block in config.blocks]
     return [f"t{timestep:04d}.block{block:02d}" for timestep in config.timesteps for block in config.blocks]
 
 

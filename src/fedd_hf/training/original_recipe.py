@@ -160,12 +160,15 @@ def _step(member: Any, optimizer: Any, features: Tensor, labels: Tensor, acceler
 
 
 @torch.no_grad()
-def _insert(head: nn.Module, member: nn.Module, index: int) -> None:
-    """Put a trained member into its place of the ensemble, whose channels are the members' one after another."""
-    for whole, part in zip(head.state_dict().values(), member.state_dict().values(), strict=True):
-        size = len(part) if part.ndim else None
-        place = whole if size is None else whole[index * size : (index + 1) * size]
-        place.copy_(part.view_as(place))
+def _insert(head: Any, member: Any, index: int) -> None:
+    """Put a trained member into its place of the ensemble, whose first layer is one for each block."""
+    first, *others = member
+    place = head.members[index]
+    sizes = [projection.in_features for projection in place.projections]
+    for projection, weight in zip(place.projections, first.weight.split(sizes, dim=1), strict=True):
+        projection.weight.copy_(weight)
+    place.projections[0].bias.copy_(first.bias)
+    place.layers.load_state_dict(nn.Sequential(*others).state_dict())
 
 
 def _without_specks(labels: Tensor) -> Tensor:

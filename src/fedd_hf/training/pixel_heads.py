@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -72,7 +73,8 @@ def train_pixel_classifiers(
             state.save(step, {"losses": losses})
     _share_statistics(head)
     model.decode_head = accelerator.unwrap_model(head, keep_fp32_wrapper=False).eval()
-    absorb_standardisation(model.decode_head.projection, mean, std)
+    for member in model.decode_head.members:
+        absorb_standardisation(member.projections, mean, std)
     accelerator.free_memory()
     return losses
 
@@ -121,9 +123,10 @@ def _share_statistics(head: nn.Module) -> None:
 
 
 @torch.no_grad()
-def absorb_standardisation(layer: nn.Module, mean: Tensor, std: Tensor) -> None:
-    """Let a layer that was trained on (x - mean) / std take x itself, in place."""
-    weight, bias = layer.get_parameter("weight"), layer.get_parameter("bias")
-    absorbed = weight.flatten(1) / std
-    bias.sub_(absorbed @ mean)
-    weight.copy_(absorbed.view_as(weight))
+def absorb_standardisation(projections: Iterable[nn.Linear], mean: Tensor, std: Tensor) -> None:
+    """Let layers that were trained on (x - mean) / std take x itself, in place; the first has the bias of all."""
+    first, *_ = projections
+    sizes = [projection.in_features for projection in projections]
+    for projection, part_mean, part_std in zip(projections, mean.split(sizes), std.split(sizes), strict=True):
+        projection.weight.div_(part_std)
+        first.bias.sub_(projection.weight @ part_mean)

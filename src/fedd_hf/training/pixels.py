@@ -38,7 +38,7 @@ class LabelledFeatures(Protocol):
         """Return the class of each pixel, uint8 of shape `(image_size, image_size)`, 255 where it does not count."""
 
     def read(self, photos: Sequence[int], flips: Sequence[Flip]) -> list[tuple[Tensor, ...]]:
-        """Return the maps of each photo, `(height, width, channels)` per timestep and block."""
+        """Return the maps of each photo, `(height, width, channels)` per block."""
 
 
 class _Labels:

@@ -81,7 +81,7 @@ def count_operations(config: FEDDConfig) -> int:
 
 def count_bytes(config: FEDDConfig) -> dict[str, Any]:
     """Count the bytes of a photo's features, stored at block resolution and written out for every pixel."""
-    readings = [block for _ in config.timesteps for block in config.blocks]
-    numbers = sum(config.block_channels(block) * config.block_size(block) ** 2 for block in readings)
+    sizes = zip(config.feature_channels, config.blocks, strict=True)
+    numbers = sum(channels * config.block_size(block) ** 2 for channels, block in sizes)
     original = sum(config.feature_channels) * config.image_size**2 * FLOAT32
     return {"float16": numbers * FLOAT16, "float32": numbers * FLOAT32, "original": original}

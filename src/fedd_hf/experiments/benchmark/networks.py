@@ -10,8 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from fedd_hf.configuration_fedd import PAPER_UNET, FEDDConfig
-from fedd_hf.decode_head_fedd import FEDDDecodeHead
-from fedd_hf.modeling_fedd import FEDDForSegmentation
+from fedd_hf.modeling_fedd import FEDDDecodeHead, FEDDForSegmentation
 
 from .size import BenchmarkSize
 
@@ -63,7 +62,6 @@ def make_heads(config: FEDDConfig) -> FEDDForSegmentation:
     with torch.device("meta"):
         model = FEDDForSegmentation(config)
     model.decode_head = FEDDDecodeHead(config)
-    model.decode_head.apply(model._init_weights)
     return model.eval()
 
 
@@ -73,13 +71,11 @@ def write_random_features(folder: Path, config: FEDDConfig, num_photos: int) -> 
     Source: [`~fedd_hf.training.feature_store.FeatureStore`].
     """
     generator = torch.Generator().manual_seed(0)
-    readings = [(timestep, block) for timestep in config.timesteps for block in config.blocks]
     files = [folder / f"{photo:04d}.safetensors" for photo in range(num_photos)]
     for file in files:
         maps = {}
-        for timestep, block in readings:
+        for block, channels in zip(config.blocks, config.feature_channels, strict=True):
             side = config.block_size(block)
-            numbers = torch.randn(side, side, config.block_channels(block), generator=generator)
-            maps[f"t{timestep:04d}.block{block:02d}"] = numbers.half()
+            maps[f"block{block:02d}"] = torch.randn(side, side, channels, generator=generator).half()
         save_file(maps, file)
     return files

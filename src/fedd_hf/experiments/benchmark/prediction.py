@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fedd_hf.configuration_fedd import FEDDConfig
-from fedd_hf.decode_head_fedd import jensen_shannon, vote
+from fedd_hf.modeling_fedd import count_votes, jensen_shannon
 
 from .isolation import run_alone
 from .measure import peak_memory, time_passes
@@ -45,14 +45,14 @@ def measure_ours(size: BenchmarkSize) -> dict[str, Any]:
     @torch.no_grad()
     def predict() -> tuple[Tensor, Tensor]:
         member_logits = head(maps, (size.image_size, size.image_size))
-        return vote(member_logits, config.voting).argmax(dim=1), jensen_shannon(member_logits)
+        return count_votes(member_logits).argmax(dim=1), jensen_shannon(member_logits)
 
     return _measure(predict, size)
 
 
 def _draw_maps(config: FEDDConfig) -> tuple[Tensor, ...]:
     """Draw the maps of one photo, laid out as the backbone leaves them."""
-    sides = [config.block_size(block) for _ in config.timesteps for block in config.blocks]
+    sides = [config.block_size(block) for block in config.blocks]
     maps = [
         torch.randn(1, side, side, channels) for side, channels in zip(sides, config.feature_channels, strict=True)
     ]

@@ -16,11 +16,10 @@ from datasets import Dataset
 
 from fedd_hf.data.loading import DataArguments, load_splits, need_split
 from fedd_hf.data.synthetic import paint_dataset
-from fedd_hf.decode_head_fedd import vote
 from fedd_hf.evaluation.segmentation import COUNTS, iou
 from fedd_hf.image_processing_fedd import FEDDImageProcessor
 from fedd_hf.inference import count_pixels
-from fedd_hf.modeling_fedd import FEDDForSegmentation
+from fedd_hf.modeling_fedd import FEDDForSegmentation, count_votes
 from fedd_hf.skin_tone import SkinTone
 from fedd_hf.training.feature_store import FeatureStore
 from fedd_hf.training.pixel_heads import train_pixel_classifiers
@@ -117,7 +116,7 @@ def score_heads(model: FEDDForSegmentation, features: StoredFeatures) -> float:
         labels = features.labels(photo)
         batch = tuple(feature_map.movedim(-1, 0)[None].to(device) for feature_map in maps)
         member_logits = model.decode_head(batch, (labels.shape[0], labels.shape[1]))
-        classes = vote(member_logits, model.config.voting).argmax(dim=1)[0]
+        classes = count_votes(member_logits).argmax(dim=1)[0]
         counts.append(count_pixels(labels.numpy(), classes.cpu().numpy(), model.config.num_labels))
     totals = np.array([[[of_class[name] for name in COUNTS] for of_class in photo] for photo in counts]).sum(axis=0)
     tp, _, fn, _ = totals.T

@@ -18,15 +18,6 @@ def results_as_markdown(report: dict[str, Any]) -> str:
     return "\n".join(filter(None, [title, quick, where, table, _notes(report["notes"] + _skipped(report))]))
 
 
-def plan_as_markdown(plan: dict[str, Any]) -> str:
-    """Format an estimate with all that it assumes."""
-    columns = tuple(plan["estimates"][0])
-    assumptions = [f"{name}: {value}" for name, value in plan["assumptions"].items()]
-    devices = markdown_table(tuple(plan["devices"][0]), plan["devices"])
-    table = markdown_table(columns, plan["estimates"])
-    return "\n".join([f"# {plan['label']}\n", table, devices, _notes(assumptions)])
-
-
 def markdown_table(columns: tuple[str, ...], rows: list[dict[str, Any]]) -> str:
     """Format rows as a Markdown table."""
     lines = [[column.replace("_", " ") for column in columns], ["---"] * len(columns)]

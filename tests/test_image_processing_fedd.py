@@ -128,7 +128,9 @@ FIXED = [
 def test_options_of_transformers_that_have_one_value_here(name, only, other):
     for harmless in (only, None):
         processor = FEDDImageProcessor(**{name: harmless})
+        assert only in (getattr(processor, name), str(getattr(processor, name)))
         assert processor.to_dict() == FEDDImageProcessor().to_dict()
+        assert name not in processor.to_dict()  # a part of the address of stored features
         values = processor(PHOTO, **{name: harmless}, return_tensors="pt")["pixel_values"]
         assert torch.equal(values, pixel_values_of(PHOTO))
 

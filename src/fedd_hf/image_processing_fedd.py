@@ -28,13 +28,13 @@ GEOMETRIES = ("squash", "center_crop")
 LESION = 1
 IGNORE_INDEX = 255
 _FIELDS_OF_TRANSFORMERS = {"image_processor_type", "auto_map", "processor_class"}
-_FIXED_OPTIONS = {  # options of transformers with their only value, and what to do instead of changing it
-    "do_convert_rgb": (True, "photos always become RGB"),
-    "do_reduce_labels": (False, "class ids stay as they are, and 0 is background"),
-    "do_center_crop": (False, "type `FEDDImageProcessor(geometry='center_crop')` for the largest centred square"),
-    "do_pad": (False, "every photo is resized to `size`"),
-    "data_format": ("channels_first", "use `pixel_values.permute(0, 2, 3, 1)` for channels last"),
-    "device": ("cpu", "move the batch with `.to(device)`"),
+_FIXED_OPTIONS = {  # options of transformers that have one value here, and what to do instead of changing it
+    "do_convert_rgb": "photos always become RGB",
+    "do_reduce_labels": "class ids stay as they are, and 0 is background",
+    "do_center_crop": "type `FEDDImageProcessor(geometry='center_crop')` for the largest centred square",
+    "do_pad": "every photo is resized to `size`",
+    "data_format": "use `pixel_values.permute(0, 2, 3, 1)` for channels last",
+    "device": "move the batch with `.to(device)`",
 }
 
 UPRIGHT = {
@@ -95,7 +95,9 @@ class FEDDImageProcessor(PilBackend):
     valid_kwargs = FEDDImageProcessorKwargs  # type: ignore[assignment]
     model_input_names = ["pixel_values"]
     do_convert_rgb = True
-    do_reduce_labels = False
+    do_reduce_labels = do_center_crop = do_pad = False
+    data_format = "channels_first"
+    device = torch.device(device="cpu")
     do_resize = True
     size = {"height": 256, "width": 256}
     resample = Image.Resampling.BILINEAR
@@ -113,6 +115,8 @@ class FEDDImageProcessor(PilBackend):
             allowed = [*self.valid_kwargs.__annotations__]
             raise TypeError(f"{type(self).__name__} takes the options {allowed}, got also {unknown}.")
         super().__init__(**kwargs)
+        for name in _FIXED_OPTIONS:
+            self.__dict__.pop(name, None)  # those of the class serve, and are not saved
 
     @classmethod
     def from_dict(cls, image_processor_dict: dict[str, Any], **kwargs: Any) -> Any:
@@ -317,10 +321,10 @@ class FEDDImageProcessor(PilBackend):
             raise ValueError(f"`geometry` must be one of {list(GEOMETRIES)}, got {geometry!r}.")
         if not (isinstance(num_labels, int) and 1 <= num_labels <= IGNORE_INDEX):
             raise ValueError(f"`num_labels` must lie in 1..{IGNORE_INDEX}, got {num_labels!r}.")
-        for name, (only, advice) in _FIXED_OPTIONS.items():
-            if kwargs[name] not in (None, only) and str(kwargs[name]) != only:
-                raise ValueError(f"`{name}` can only be {only!r}, got {kwargs[name]!r}: {advice}.")
-            kwargs[name] = getattr(type(self), name, None)
+        for name, advice in _FIXED_OPTIONS.items():
+            given, only = kwargs[name], getattr(type(self), name)
+            if given not in (None, only) and str(given) != str(only):
+                raise ValueError(f"`{name}` can only be {only}, got {given!r}: {advice}.")
         return kwargs
 
 

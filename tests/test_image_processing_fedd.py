@@ -1,5 +1,6 @@
 import ast
 import io
+import json
 import os
 import random
 import struct
@@ -8,15 +9,21 @@ import sys
 import time
 import tracemalloc
 import zlib
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from skimage.measure import label
+from transformers import AutoImageProcessor
+from transformers.image_processing_outputs import SemanticSegmentationPostProcessorOutput
+from transformers.image_utils import ChannelDimension
+from transformers.utils import TensorType
 
 from fedd_hf import image_processing_fedd
-from fedd_hf.image_processing_fedd import IGNORE_INDEX, MAX_PIXELS, FEDDImageProcessor, read_image
+from fedd_hf.image_processing_fedd import IGNORE_INDEX, LESION, MAX_PIXELS, FEDDImageProcessor, read_image
 
 MODULE_PATH = image_processing_fedd.__file__
 
@@ -97,10 +104,44 @@ def test_options_can_be_changed_for_one_call():
     assert processor(paint_photo(), return_tensors="np")["pixel_values"].shape == (1, 3, 256, 256)
 
 
-def test_options_that_would_have_no_effect_are_refused():
-    for option in ({"do_center_crop": True}, {"data_format": "channels_last"}, {"geometri": "squash"}):
-        with pytest.raises(TypeError, match=next(iter(option))):
-            FEDDImageProcessor()(paint_photo(), **option)
+@pytest.mark.parametrize("option", ["crop_size", "geometri", "preprocess"])
+def test_unknown_options_are_refused(option):
+    with pytest.raises(TypeError, match=option):
+        FEDDImageProcessor()(paint_photo(), **{option: 1})
+    with pytest.raises(TypeError, match=rf"takes the options \[.*'geometry', .*\], got also \['{option}'\]"):
+        FEDDImageProcessor(**{option: 1})
+
+
+FIXED = [
+    ("do_convert_rgb", True, False),
+    ("do_reduce_labels", False, True),
+    ("do_center_crop", False, True),
+    ("do_pad", False, True),
+    ("data_format", "channels_first", "channels_last"),
+    ("data_format", ChannelDimension.FIRST, ChannelDimension.LAST),
+    ("device", "cpu", "cuda"),
+    ("device", torch.device("cpu"), torch.device("cuda", 1)),
+]
+
+
+@pytest.mark.parametrize(("name", "only", "other"), FIXED)
+def test_options_of_transformers_that_have_one_value_here(name, only, other):
+    for harmless in (only, None):
+        processor = FEDDImageProcessor(**{name: harmless})
+        assert only in (getattr(processor, name), str(getattr(processor, name)))
+        assert processor.to_dict() == FEDDImageProcessor().to_dict()
+        assert name not in processor.to_dict()  # a part of the address of stored features
+        values = processor(PHOTO, **{name: harmless}, return_tensors="pt")["pixel_values"]
+        assert torch.equal(values, pixel_values_of(PHOTO))
+
+    for refuse in (FEDDImageProcessor, lambda **option: FEDDImageProcessor()(PHOTO, **option)):
+        with pytest.raises(ValueError, match=rf"^`{name}` can only be .*, got .*: .*\.$") as caught:
+            refuse(**{name: other})
+        assert "\n" not in str(caught.value)
+
+
+def test_the_official_segmentation_example_finds_its_option():
+    assert FEDDImageProcessor().do_reduce_labels is False
 
 
 def test_result_is_a_batch_feature_as_pipelines_use_it():
@@ -536,8 +577,18 @@ def test_geometry_cannot_change_for_one_call_because_maps_could_not_go_back():
 # Logits to maps
 
 
-def outputs_of(logits):
-    return SimpleNamespace(logits=logits)
+def outputs_of(logits, **others):
+    return SimpleNamespace(logits=logits, **others)
+
+
+def upsample(scores, size):
+    return torch.nn.functional.interpolate(scores, size=size, mode="bilinear", align_corners=False)
+
+
+def photo_logits(seed, num_labels=5, height=16, width=12):
+    """Logits of a blurred photo: several lesions of different sizes."""
+    coarse = torch.randn(1, num_labels, height // 3, width // 3, generator=torch.Generator().manual_seed(seed))
+    return upsample(3 * coarse, (height, width))
 
 
 def one_hot(class_map, num_labels=5):
@@ -635,6 +686,162 @@ def test_wrong_target_sizes_are_refused(target_sizes, words):
         FEDDImageProcessor().post_process_semantic_segmentation(outputs_of(torch.zeros(2, 5, 4, 4)), target_sizes)
 
 
+@pytest.mark.parametrize("geometry", ["squash", "center_crop"])
+@pytest.mark.parametrize("target_sizes", [None, [(37, 53), (16, 12)]])
+def test_where_there_are_votes_the_map_is_theirs(geometry, target_sizes):
+    processor, logits = FEDDImageProcessor(geometry=geometry), torch.randn(2, 5, 16, 12)
+    votes = torch.randint(0, 6, (2, 5, 16, 12)).to(torch.bfloat16)
+
+    maps = processor.post_process_semantic_segmentation(outputs_of(logits, votes=votes), target_sizes)
+
+    expected = processor.post_process_semantic_segmentation(outputs_of(votes), target_sizes)
+    by_logits = processor.post_process_semantic_segmentation(outputs_of(logits, votes=None), target_sizes)
+    for i in range(2):
+        assert torch.equal(maps[i], expected[i])
+        assert not torch.equal(maps[i], by_logits[i])
+
+
+@pytest.mark.parametrize("target_sizes", [None, [(37, 53), (9, 4)]])
+def test_scores_are_the_logits_at_the_size_of_the_map(target_sizes):
+    logits, processor = torch.randn(2, 5, 16, 12), FEDDImageProcessor()
+
+    results = processor.post_process_semantic_segmentation(outputs_of(logits), target_sizes, True)
+
+    maps = processor.post_process_semantic_segmentation(outputs_of(logits), target_sizes)
+    for i, size in enumerate(target_sizes or [(16, 12)] * 2):
+        assert isinstance(results[i], SemanticSegmentationPostProcessorOutput)
+        assert set(results[i]) == {"segmentation", "segmentation_scores"}
+        assert torch.equal(results[i].segmentation, maps[i])
+        assert torch.equal(results[i].segmentation_scores, upsample(logits[i : i + 1], size)[0])
+        assert torch.equal(results[i].segmentation_scores.softmax(dim=0).argmax(dim=0), maps[i])
+
+
+def test_scores_stay_those_of_the_logits_where_votes_make_the_map():
+    logits, votes = torch.randn(1, 5, 8, 8), torch.randint(0, 6, (1, 5, 8, 8)).float()
+
+    (result,) = FEDDImageProcessor().post_process_semantic_segmentation(
+        outputs_of(logits, votes=votes), [(20, 20)], return_segmentation_scores=True
+    )
+
+    assert torch.equal(result.segmentation, upsample(votes, (20, 20)).argmax(dim=1)[0])
+    assert torch.equal(result.segmentation_scores, upsample(logits, (20, 20))[0])
+
+
+def test_outside_the_crop_background_is_certain():
+    logits = torch.randn(1, 5, 8, 8)
+
+    (result,) = FEDDImageProcessor(geometry="center_crop").post_process_semantic_segmentation(
+        outputs_of(logits), [(30, 50)], return_segmentation_scores=True
+    )
+
+    probabilities = result.segmentation_scores.softmax(dim=0)
+    assert torch.equal(result.segmentation_scores[..., 10:40], upsample(logits, (30, 30))[0])
+    for outside in (probabilities[..., :10], probabilities[..., 40:]):
+        assert outside[0].unique().tolist() == [1]
+        assert outside[1:].unique().tolist() == [0]
+
+
+# Lesions
+
+
+def slowly_largest(mask):
+    """The largest component by scikit-image, of equals the one that comes first."""
+    components = label(mask, connectivity=2)
+    largest = max(range(1, components.max() + 1), key=lambda i: (components == i).sum(), default=-1)
+    return components == largest
+
+
+def slowly_expected_dice(probabilities):
+    """Every number of pixels is tried."""
+    order, total = np.argsort(-probabilities.ravel(), kind="stable"), probabilities.sum()
+    ranked = probabilities.ravel()[order]
+    dice = [2 * ranked[:k].sum() / (k + total) for k in range(1, len(ranked) + 1)]
+    mask = np.zeros(len(ranked), bool)
+    mask[order[: int(np.argmax(dice)) + 1]] = True
+    return mask.reshape(probabilities.shape)
+
+
+def slowly_chosen(segmentation, scores, keep_largest_lesion, maximize_expected_dice):
+    lesion = segmentation == LESION
+    if maximize_expected_dice:
+        exponents = np.exp(scores.astype(np.float64))
+        lesion = slowly_expected_dice(exponents[LESION] / exponents.sum(axis=0))
+    if keep_largest_lesion:
+        lesion = slowly_largest(lesion)
+    expected = segmentation.copy()
+    for pixel in np.ndindex(segmentation.shape):
+        if lesion[pixel]:
+            expected[pixel] = LESION
+        elif segmentation[pixel] == LESION:
+            others = [i for i in range(len(scores)) if i != LESION]
+            expected[pixel] = max(others, key=lambda i: scores[i][pixel])
+    return expected
+
+
+@pytest.mark.parametrize("keep_largest_lesion", [False, True])
+@pytest.mark.parametrize("maximize_expected_dice", [False, True])
+@pytest.mark.parametrize("num_labels", [2, 5])
+@pytest.mark.parametrize("voting", [False, True])
+@pytest.mark.parametrize("geometry", ["squash", "center_crop"])
+def test_chosen_lesion_equals_a_slow_version(
+    keep_largest_lesion, maximize_expected_dice, num_labels, voting, geometry
+):
+    options = {"keep_largest_lesion": keep_largest_lesion, "maximize_expected_dice": maximize_expected_dice}
+    processor, changed = FEDDImageProcessor(geometry=geometry), 0
+    for seed in range(8):
+        outputs = outputs_of(photo_logits(seed, num_labels))
+        if voting:
+            outputs.votes = torch.randint(0, 4, outputs.logits.shape, generator=torch.Generator().manual_seed(seed))
+        (plain,) = processor.post_process_semantic_segmentation(outputs, [(31, 23)], True)
+
+        (result,) = processor.post_process_semantic_segmentation(outputs, [(31, 23)], True, **options)
+
+        assert torch.equal(result.segmentation_scores, plain.segmentation_scores)
+        expected = slowly_chosen(plain.segmentation.numpy(), plain.segmentation_scores.numpy(), **options)
+        np.testing.assert_array_equal(result.segmentation, expected)
+        changed += not torch.equal(result.segmentation, plain.segmentation)
+    assert bool(changed) == any(options.values())
+
+
+def lesion_of(probabilities, **options):
+    """The lesion of a two-class model of these lesion probabilities."""
+    probabilities = torch.as_tensor(probabilities, dtype=torch.float64)
+    logits = torch.stack([1 - probabilities, probabilities]).log()[None]
+    (segmentation,) = FEDDImageProcessor().post_process_semantic_segmentation(outputs_of(logits), **options)
+    return segmentation.tolist()
+
+
+def test_lesions_that_touch_at_a_corner_are_one_and_of_equals_the_topmost_stays():
+    mask = [[0, 1, 0, 0, 1], [1, 0, 0, 0, 1], [0, 0, 0, 0, 0], [1, 0, 0, 0, 0]]
+
+    assert lesion_of(mask, keep_largest_lesion=True) == [[0, 1, 0, 0, 0], [1, 0, 0, 0, 0], [0] * 5, [0] * 5]
+
+
+def test_a_photo_without_lesion_has_no_largest_one():
+    assert lesion_of([[0.1, 0.2], [0.3, 0.4]], keep_largest_lesion=True) == [[0, 0], [0, 0]]
+
+
+def test_expected_dice_finds_a_lesion_that_no_pixel_has_a_majority_for():
+    probabilities = [
+        [0.4, 0.3, 0.01],
+        [0.0, 0.0, 0.0],
+    ]  # 2 * .4 / 1.71 = .47, 2 * .7 / 2.71 = .52, 2 * .71 / 3.71 = .38
+
+    assert lesion_of(probabilities) == [[0, 0, 0], [0, 0, 0]]
+    assert lesion_of(probabilities, maximize_expected_dice=True) == [[1, 1, 0], [0, 0, 0]]
+
+
+def test_equal_probabilities_are_lesion_together_and_zero_never_is():
+    assert lesion_of(np.full((3, 3), 0.2), maximize_expected_dice=True) == [[1] * 3] * 3
+    assert lesion_of(np.zeros((3, 3)), maximize_expected_dice=True) == [[0] * 3] * 3
+
+
+@pytest.mark.parametrize("option", ["keep_largest_lesion", "maximize_expected_dice"])
+def test_a_model_without_the_class_of_lesions_chooses_none(option):
+    with pytest.raises(ValueError, match="class 1, takes logits of 2 classes, got 1"):
+        FEDDImageProcessor().post_process_semantic_segmentation(outputs_of(torch.zeros(1, 1, 4, 4)), **{option: True})
+
+
 def test_only_semantic_post_processing_is_offered_to_pipelines():
     assert not hasattr(FEDDImageProcessor, "post_process_panoptic_segmentation")
     assert not hasattr(FEDDImageProcessor, "post_process_instance_segmentation")
@@ -661,6 +868,93 @@ def test_every_attribute_survives_saving(tmp_path):
     assert torch.equal(
         reloaded(photo, return_tensors="pt")["pixel_values"], processor(photo, return_tensors="pt")["pixel_values"]
     )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{name: value} for name, value, _ in FIXED]
+    + [
+        {"size": 8},
+        {"resample": Image.Resampling.NEAREST, "do_resize": False},
+        {"do_rescale": False, "do_normalize": False, "rescale_factor": 0.5},
+        {"image_mean": (0.1, 0.2, 0.3), "image_std": 0.5},
+        {"input_data_format": ChannelDimension.LAST, "return_tensors": TensorType.PYTORCH},
+    ],
+)
+@pytest.mark.parametrize("reload", [FEDDImageProcessor.from_pretrained, AutoImageProcessor.from_pretrained])
+def test_what_is_saved_is_read_back(tmp_path, options, reload):
+    processor = FEDDImageProcessor(**options)
+    (file,) = processor.save_pretrained(tmp_path)
+
+    reloaded = reload(tmp_path)
+
+    assert type(reloaded) is FEDDImageProcessor
+    assert reloaded.to_json_string() == processor.to_json_string()
+    assert FEDDImageProcessor.from_json_file(file).to_json_string() == processor.to_json_string()
+
+
+def test_an_attribute_that_a_user_added_is_no_obstacle(tmp_path):
+    processor = FEDDImageProcessor()
+    processor.note = "mine"
+    processor.save_pretrained(tmp_path)
+
+    assert not hasattr(FEDDImageProcessor.from_pretrained(tmp_path), "note")
+
+
+def edit_saved(folder, **fields):
+    (file,) = FEDDImageProcessor().save_pretrained(folder)
+    Path(file).write_text(json.dumps(json.loads(Path(file).read_text()) | fields))
+
+
+@pytest.mark.parametrize("reload", [FEDDImageProcessor.from_pretrained, AutoImageProcessor.from_pretrained])
+def test_unknown_fields_are_named_in_one_warning_and_dropped(tmp_path, caplog, reload):
+    edit_saved(tmp_path, preprocess="stranger", tomorrow=1, feature_extractor_type="ViTFeatureExtractor")
+
+    processor = reload(tmp_path)
+
+    (record,) = [record for record in caplog.records if record.name == image_processing_fedd.__name__]
+    assert record.levelname == "WARNING"
+    assert "no fields ['feature_extractor_type', 'preprocess', 'tomorrow']" in record.message
+    assert vars(processor).keys() - {"auto_map"} == vars(FEDDImageProcessor()).keys() | {"image_processor_type"}
+    assert processor(PHOTO)["pixel_values"][0].shape == (3, 256, 256)
+
+
+@pytest.mark.parametrize(
+    "auto_map",
+    [
+        {"AutoImageProcessor": "stranger/code--image_processing_fedd.FEDDImageProcessor"},
+        {"AutoImageProcessor": "image_processing_fedd.FEDDImageProcessor", "AutoProcessor": "a/b--c.D"},
+        {"AutoImageProcessor": "../elsewhere.FEDDImageProcessor"},
+        {"AutoImageProcessor": "FEDDImageProcessor"},
+        {"AutoImageProcessor": [None, "a/b--c.D"]},
+        {"AutoImageProcessor": None},
+        "a/b--c.D",
+        None,
+    ],
+)
+def test_code_of_another_repository_is_refused(tmp_path, auto_map):
+    edit_saved(tmp_path, auto_map=auto_map)
+
+    with pytest.raises(
+        ValueError, match=r"^`auto_map` may only name a 'module\.Class' of its own repository, got .*$"
+    ):
+        FEDDImageProcessor.from_pretrained(tmp_path)
+
+
+def test_the_file_of_another_processor_is_refused(tmp_path):
+    edit_saved(tmp_path, image_processor_type="ViTImageProcessor")
+
+    with pytest.raises(ValueError, match="is of a 'ViTImageProcessor': open it with AutoImageProcessor"):
+        FEDDImageProcessor.from_pretrained(tmp_path)
+
+
+def test_a_subclass_opens_the_file_of_its_parent(tmp_path):
+    class Mine(FEDDImageProcessor):
+        pass
+
+    edit_saved(tmp_path, geometry="center_crop", processor_class="FEDDProcessor")
+
+    assert Mine.from_pretrained(tmp_path).geometry == "center_crop"
 
 
 def test_attributes_can_be_changed_while_loading(tmp_path):
@@ -734,7 +1028,7 @@ def test_module_imports_only_what_remote_code_may_need():
     packages = {name.partition(".")[0] for name in plain + [module for _, module in origins]}
 
     assert all(level == 0 for level, _ in origins)
-    assert packages - set(sys.stdlib_module_names) == {"numpy", "PIL", "torch", "transformers"}
+    assert packages - set(sys.stdlib_module_names) == {"numpy", "PIL", "scipy", "torch", "transformers"}
 
 
 # Files

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, TypedDict
@@ -10,17 +11,31 @@ from typing import Any, BinaryIO, TypedDict
 import numpy as np
 import torch
 from PIL import ExifTags, Image, UnidentifiedImageError
+from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional as F
 from transformers.image_processing_backends import PilBackend
+from transformers.image_processing_outputs import SemanticSegmentationPostProcessorOutput
 from transformers.image_processing_utils import BatchFeature
 from transformers.image_utils import SizeDict
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 MAX_PIXELS = 100_000_000
 GEOMETRIES = ("squash", "center_crop")
+LESION = 1
 IGNORE_INDEX = 255
 _FIELDS_OF_TRANSFORMERS = {"image_processor_type", "auto_map", "processor_class"}
+_FIXED_OPTIONS = {  # options of transformers that have one value here, and what to do instead of changing it
+    "do_convert_rgb": "photos always become RGB",
+    "do_reduce_labels": "class ids stay as they are, and 0 is background",
+    "do_center_crop": "type `FEDDImageProcessor(geometry='center_crop')` for the largest centred square",
+    "do_pad": "every photo is resized to `size`",
+    "data_format": "use `pixel_values.permute(0, 2, 3, 1)` for channels last",
+    "device": "move the batch with `.to(device)`",
+}
 
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -34,8 +49,14 @@ UPRIGHT = {
 
 
 class FEDDImageProcessorKwargs(TypedDict, total=False):
-    """What the processor understands; other options of transformers (`do_center_crop`, `device` ...) are refused."""
+    """What the processor understands; other options of transformers (`crop_size`, `pad_size` ...) are refused."""
 
+    do_convert_rgb: bool | None
+    do_reduce_labels: bool | None
+    do_center_crop: bool | None
+    do_pad: bool | None
+    data_format: str | None
+    device: str | torch.device | None
     do_resize: bool
     size: int | dict[str, int] | SizeDict
     resample: int
@@ -62,13 +83,21 @@ class FEDDImageProcessor(PilBackend):
             Maps may hold the class ids `0..num_labels - 1`, and 255 where a pixel does not count.
         do_rescale (`bool`, defaults to `True`):
             `True` when pixels lie in [0, 255]; `False` for float arrays that already lie in [0, 1].
+        do_convert_rgb, do_reduce_labels, do_center_crop, do_pad, data_format, device (*optional*):
+            Have one value each: `True`, `False`, `False`, `False`, `"channels_first"` and `"cpu"`.
 
     Raises:
-        ValueError: If `geometry` is unknown, `size` lacks a height or width, or `num_labels` is outside `1..255`.
+        TypeError: If an option is unknown.
+        ValueError: If `geometry` is unknown, `size` lacks a height or width, `num_labels` is outside `1..255`, or an
+            option that has one value is given another.
     """
 
     valid_kwargs = FEDDImageProcessorKwargs  # type: ignore[assignment]
     model_input_names = ["pixel_values"]
+    do_convert_rgb = True
+    do_reduce_labels = do_center_crop = do_pad = False
+    data_format = "channels_first"
+    device = torch.device(device="cpu")
     do_resize = True
     size = {"height": 256, "width": 256}
     resample = Image.Resampling.BILINEAR
@@ -80,18 +109,34 @@ class FEDDImageProcessor(PilBackend):
     geometry = "squash"
     num_labels = 5
 
+    def __init__(self, **kwargs: Any) -> None:
+        unknown = self._unknown(kwargs)
+        if unknown:
+            allowed = [*self.valid_kwargs.__annotations__]
+            raise TypeError(f"{type(self).__name__} takes the options {allowed}, got also {unknown}.")
+        super().__init__(**kwargs)
+        for name in _FIXED_OPTIONS:
+            self.__dict__.pop(name, None)  # those of the class serve, and are not saved
+
     @classmethod
     def from_dict(cls, image_processor_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """Build a processor from a dictionary; transformers would set whatever it holds, in place of methods too.
+        """Build a processor from what a preprocessor_config.json holds.
+
+        An unknown field is named in a warning and dropped: as an attribute it could take the place of a method.
 
         Raises:
-            ValueError: If a field is unknown.
+            ValueError: If the file belongs to another image processor, or leads to code of another repository.
         """
-        allowed = [*FEDDImageProcessorKwargs.__annotations__]
-        unknown = sorted(set(image_processor_dict) - set(allowed) - _FIELDS_OF_TRANSFORMERS)
+        _check_origin(image_processor_dict, {base.__name__ for base in cls.__mro__})
+        unknown = cls._unknown(image_processor_dict)
         if unknown:
-            raise ValueError(f"A preprocessor_config.json of FEDD may hold {allowed}, got also {unknown}.")
-        return super().from_dict(image_processor_dict, **kwargs)
+            logger.warning(f"A preprocessor_config.json of FEDD has no fields {unknown}: ignored.")
+        known = {name: value for name, value in image_processor_dict.items() if name not in unknown}
+        return super().from_dict(known, **kwargs)
+
+    @classmethod
+    def _unknown(cls, options: dict[str, Any]) -> list[str]:
+        return sorted(set(options) - set(cls.valid_kwargs.__annotations__) - _FIELDS_OF_TRANSFORMERS)
 
     def preprocess(self, images: Any, segmentation_maps: Any = None, **kwargs: Any) -> BatchFeature:
         """Prepare a photo or several, with their maps if there are any.
@@ -123,12 +168,26 @@ class FEDDImageProcessor(PilBackend):
         return super().preprocess(images, segmentation_maps, **kwargs)
 
     def _preprocess_image_like_inputs(  # type: ignore[override]
-        self, images: Any, segmentation_maps: Any, *, num_labels: int, return_tensors: str | None, **kwargs: Any
+        self,
+        images: Any,
+        segmentation_maps: Any,
+        *,
+        num_labels: int,
+        do_rescale: bool,
+        rescale_factor: float,
+        return_tensors: str | None,
+        **kwargs: Any,
     ) -> BatchFeature:
-        photos = [self.process_image(image, **kwargs) for image in _as_list(images, ndim=3)]
+        photos = [self.process_image(image, do_rescale, **kwargs) for image in _as_list(images, ndim=3)]
         if not photos:
             raise ValueError("`images` is empty.")
-        data = {"pixel_values": [self._pixel_values(photo, **kwargs) for photo in photos]}
+        data = self._preprocess(
+            [self._crop(photo) for photo in photos],
+            do_rescale=True,
+            rescale_factor=rescale_factor if do_rescale else 1 / 255,
+            return_tensors=None,
+            **kwargs,
+        )
         if segmentation_maps is not None:
             maps = _as_list(segmentation_maps, ndim=2, batch_size=len(photos))
             if len(maps) != len(photos):
@@ -137,7 +196,7 @@ class FEDDImageProcessor(PilBackend):
                 self._labels(_class_ids(maps[i], photos[i].shape[1:], num_labels, f"segmentation_maps[{i}]"), **kwargs)
                 for i in range(len(maps))
             ]
-        return BatchFeature(data=data, tensor_type=return_tensors)
+        return data.convert_to_tensors(return_tensors)
 
     def process_image(  # type: ignore[override]
         self, image: Any, do_rescale: bool = True, input_data_format: str | None = None, **_: Any
@@ -152,27 +211,6 @@ class FEDDImageProcessor(PilBackend):
         elif not do_rescale:
             raise ValueError("`do_rescale=False` is for float arrays in [0, 1], got a PIL image, in [0, 255].")
         return np.moveaxis(_upright_rgb(image), -1, 0)
-
-    def _pixel_values(
-        self,
-        image: np.ndarray,
-        *,
-        do_resize: bool,
-        size: SizeDict,
-        resample: Image.Resampling,
-        do_rescale: bool,
-        rescale_factor: float,
-        do_normalize: bool,
-        image_mean: Sequence[float],
-        image_std: Sequence[float],
-        **_: Any,
-    ) -> np.ndarray:
-        """Crop, resize, rescale and normalise `image`, uint8 of shape `(3, height, width)`."""
-        image = self._crop(image)
-        if do_resize:
-            image = self.resize(image, size, resample)  # PIL's bilinear filter is antialiased
-        image = self.rescale(image, rescale_factor if do_rescale else 1 / 255)
-        return self.normalize(image, image_mean, image_std) if do_normalize else image
 
     def _labels(self, class_map: np.ndarray, *, do_resize: bool, size: SizeDict, **_: Any) -> np.ndarray:
         """Crop and resize `class_map`, uint8 of shape `(1, height, width)`, without inventing ids."""
@@ -200,38 +238,78 @@ class FEDDImageProcessor(PilBackend):
         return 1.0 - (seen_height * seen_width) / (height * width)
 
     def post_process_semantic_segmentation(
-        self, outputs: Any, target_sizes: Sequence[Sequence[int]] | Tensor | None = None
-    ) -> list[Tensor]:
-        """Turn logits into maps of class ids.
+        self,
+        outputs: Any,
+        target_sizes: Sequence[Sequence[int]] | Tensor | None = None,
+        return_segmentation_scores: bool = False,
+        *,
+        keep_largest_lesion: bool = False,
+        maximize_expected_dice: bool = False,
+    ) -> list[Tensor] | list[SemanticSegmentationPostProcessorOutput]:
+        """Turn the output of a model into maps of class ids.
 
         Args:
             outputs ([`~transformers.modeling_outputs.SemanticSegmenterOutput`]):
-                Output with `logits` of shape `(batch_size, num_labels, height, width)`.
+                Output with `logits` of shape `(batch_size, num_labels, height, width)`. With `votes` of the same
+                shape, as of a model that votes by majority, a pixel takes the class with most votes.
             target_sizes (`list[tuple[int, int]]` of length `batch_size`, *optional*):
                 (height, width) of each upright photo. Without it maps stay at the size of the logits.
+            return_segmentation_scores (`bool`, *optional*, defaults to `False`):
+                Whether to return the logits at the size of the map too. Their `softmax(dim=0)` are probabilities:
+                logits are resized first, as for the map, so that the most probable class is the one in the map
+                (unless `votes` or the options below decide otherwise).
+            keep_largest_lesion (`bool`, *optional*, defaults to `False`):
+                Whether to keep one lesion, the one of most pixels, which may touch at corners. The pixels of the
+                others take their most probable other class.
+            maximize_expected_dice (`bool`, *optional*, defaults to `False`):
+                Whether to choose as lesion the k pixels of largest lesion probability, where k maximises the expected
+                Dice, 2 * sum of their probabilities / (k + sum of all). Pixels left out take their most probable
+                other class. At least one pixel is lesion, so this is for photos that show one.
 
         Returns:
             `list[torch.Tensor]`: one int64 map per photo, on the CPU, of shape `target_size`. What `center_crop`
-            leaves out of the photo is background, 0.
+            leaves out of the photo is background, 0. With `return_segmentation_scores`, a list of
+            [`~transformers.image_processing_outputs.SemanticSegmentationPostProcessorOutput`] with the map as
+            `segmentation` and float32 `segmentation_scores` of shape `(num_labels, *target_size)`.
 
         Raises:
-            ValueError: If there is not one (height, width) per photo.
+            ValueError: If there is not one (height, width) per photo, or lesions are asked for where there is no
+                class 1, the lesion.
         """
         logits = outputs.logits.detach().to("cpu", torch.float32)
-        if target_sizes is None:
-            return list(logits.argmax(dim=1))
-        if len(target_sizes) != len(logits):
-            raise ValueError(f"`target_sizes` must hold one size per image: {len(logits)}, got {len(target_sizes)}.")
-        sizes = [_checked_size(size) for size in target_sizes]
-        return [self._map_at(photo_logits, size) for photo_logits, size in zip(logits, sizes, strict=True)]
+        votes = getattr(outputs, "votes", None)
+        votes = logits if votes is None else votes.detach().to("cpu", torch.float32)
+        sizes = [None] * len(logits) if target_sizes is None else [_checked_size(size) for size in target_sizes]
+        if len(sizes) != len(logits):
+            raise ValueError(f"`target_sizes` must hold one size per image: {len(logits)}, got {len(sizes)}.")
+        chooses_lesion = keep_largest_lesion or maximize_expected_dice
+        if chooses_lesion and logits.shape[1] <= LESION:
+            raise ValueError(f"To choose a lesion, class {LESION}, takes logits of 2 classes, got {logits.shape[1]}.")
+        results = []
+        for photo_logits, photo_votes, size in zip(logits, votes, sizes, strict=True):
+            segmentation = self._upsample(photo_votes, size).max(dim=0).indices  # faster than argmax
+            if chooses_lesion or return_segmentation_scores:
+                scores = self._upsample(photo_logits, size)
+            if chooses_lesion:
+                segmentation = _choose_lesion(segmentation, scores, keep_largest_lesion, maximize_expected_dice)
+            if return_segmentation_scores:
+                data = {"segmentation": segmentation, "segmentation_scores": scores}
+                segmentation = SemanticSegmentationPostProcessorOutput(data=data)
+            results.append(segmentation)
+        return results
 
-    def _map_at(self, logits: Tensor, target_size: tuple[int, int]) -> Tensor:
-        """Place the argmax of `logits`, of shape `(num_labels, height, width)`, into a map of `target_size`."""
+    def _upsample(self, scores: Tensor, target_size: tuple[int, int] | None) -> Tensor:
+        """Bring the scores of one photo, of shape `(num_labels, height, width)`, to its size; unseen is background."""
+        if target_size is None:
+            return scores
         top, left, height, width = self.seen_box(target_size)
-        upsampled = F.interpolate(logits[None], size=(height, width), mode="bilinear", align_corners=False)
-        segmentation = torch.zeros(target_size, dtype=torch.int64)
-        segmentation[top : top + height, left : left + width] = upsampled[0].max(dim=0).indices  # faster than argmax
-        return segmentation
+        seen = F.interpolate(scores[None], size=(height, width), mode="bilinear", align_corners=False)[0]
+        if (height, width) == target_size:
+            return seen
+        upsampled = torch.full((len(scores), *target_size), -torch.inf)
+        upsampled[0] = 0.0
+        upsampled[:, top : top + height, left : left + width] = seen
+        return upsampled
 
     def _standardize_kwargs(self, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         """Check the attributes, at construction and at each call."""
@@ -243,7 +321,50 @@ class FEDDImageProcessor(PilBackend):
             raise ValueError(f"`geometry` must be one of {list(GEOMETRIES)}, got {geometry!r}.")
         if not (isinstance(num_labels, int) and 1 <= num_labels <= IGNORE_INDEX):
             raise ValueError(f"`num_labels` must lie in 1..{IGNORE_INDEX}, got {num_labels!r}.")
+        for name, advice in _FIXED_OPTIONS.items():
+            given, only = kwargs[name], getattr(type(self), name)
+            if given not in (None, only) and str(given) != str(only):
+                raise ValueError(f"`{name}` can only be {only}, got {given!r}: {advice}.")
         return kwargs
+
+
+def _check_origin(fields: dict[str, Any], own_names: set[str]) -> None:
+    """Refuse a preprocessor_config.json of another class, or with an `auto_map` into another repository."""
+    found = fields.get("image_processor_type")
+    if found is not None and found not in own_names:
+        raise ValueError(f"This preprocessor_config.json is of a {found!r}: open it with AutoImageProcessor.")
+    auto_map = fields.get("auto_map", {})
+    values = auto_map.values() if isinstance(auto_map, dict) else [auto_map]
+    if not all(isinstance(value, str) and re.fullmatch(r"\w+\.\w+", value) for value in values):
+        raise ValueError(f"`auto_map` may only name a 'module.Class' of its own repository, got {auto_map}.")
+
+
+def _choose_lesion(segmentation: Tensor, scores: Tensor, keep_largest: bool, maximize_expected_dice: bool) -> Tensor:
+    """Change which pixels of a map are lesion; those that no longer are take the other class of largest score."""
+    lesion = segmentation == LESION
+    others = scores.index_fill(0, torch.tensor(LESION), -torch.inf).max(dim=0).indices
+    segmentation = torch.where(lesion, others, segmentation)
+    if maximize_expected_dice:
+        lesion = _largest_expected_dice(scores.softmax(dim=0)[LESION])
+    if keep_largest:
+        lesion = _largest_component(lesion)
+    return segmentation.masked_fill(lesion, LESION)
+
+
+def _largest_expected_dice(probabilities: Tensor) -> Tensor:
+    """Return the pixels of the set of largest expected Dice, bool of the shape of `probabilities`."""
+    ranked = probabilities.flatten().sort(descending=True).values.double()
+    num_pixels = torch.arange(1, len(ranked) + 1)
+    expected_dice = 2 * ranked.cumsum(dim=0) / (num_pixels + ranked.sum())
+    return (probabilities >= ranked[expected_dice.argmax()]) & (probabilities > 0)
+
+
+def _largest_component(mask: Tensor) -> Tensor:
+    """Return the component of most pixels of a bool mask, the topmost of equals; pixels may touch at corners."""
+    components, _ = ndimage.label(mask.numpy(), structure=np.ones((3, 3)))
+    sizes = np.bincount(components.ravel())
+    sizes[0] = 0
+    return torch.from_numpy(components == sizes.argmax()) & mask
 
 
 def read_image(path: str | os.PathLike | BinaryIO, name: str | None = None) -> Image.Image:

@@ -107,14 +107,26 @@ def test_a_dtype_that_is_none_is_refused(whole, dtype):
         FEDDForSegmentation.from_pretrained(whole)
 
 
-@pytest.mark.parametrize(
-    "loader", [FEDDImageProcessor.from_pretrained, AutoImageProcessor.from_pretrained, open_model]
-)
+PROCESSOR_LOADERS = [FEDDImageProcessor.from_pretrained, AutoImageProcessor.from_pretrained]
+
+
+@pytest.mark.parametrize("loader", PROCESSOR_LOADERS)
 @pytest.mark.parametrize("name", ["trust_remote_code", "preprocess"])
-def test_a_field_that_no_processor_of_fedd_has_is_refused(whole, loader, name):
+def test_a_field_that_no_processor_of_fedd_has_is_named_and_dropped(whole, loader, name, caplog):
     edit_json(whole / "preprocessor_config.json", **{name: "stranger"})
 
-    with pytest.raises(ValueError, match=rf"preprocessor_config.json of FEDD may hold .*, got also \['{name}'\]"):
+    processor = loader(whole)
+
+    assert name not in vars(processor)
+    assert f"has no fields ['{name}']" in caplog.text
+
+
+@pytest.mark.parametrize("loader", [*PROCESSOR_LOADERS, open_model])
+def test_a_processor_with_code_of_another_repository_is_refused(whole, loader):
+    code = {"AutoImageProcessor": "stranger/code--stranger.Stranger"}
+    edit_json(whole / "preprocessor_config.json", auto_map=code)
+
+    with pytest.raises(ValueError, match=r"`auto_map` may only name a 'module\.Class' of its own repository, got "):
         loader(whole)
 
 

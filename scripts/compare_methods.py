@@ -22,7 +22,6 @@ from datasets import disable_progress_bars
 from transformers import HfArgumentParser
 from transformers.utils import logging
 
-from fedd_hf.unet_files_fedd import locate_backbone, read_backbone_defaults
 from fedd_hf.baselines.arguments import DEEPDERM_RECIPE, UNET_RECIPE
 from fedd_hf.data.loading import DataArguments
 from fedd_hf.evaluation.report import write_report
@@ -35,6 +34,7 @@ from fedd_hf.figures.style import TITLES, save_figure
 from fedd_hf.hub.method_table import choose_shown, describe_methods
 from fedd_hf.training.arguments import ReadingArguments, SegmentationArguments
 from fedd_hf.training.run import open_accelerator
+from fedd_hf.unet_files_fedd import locate_backbone, read_backbone_defaults
 
 METRICS = {"segmentation": ("lesion_iou", "lesion_dice"), "malignancy": ("auroc", "balanced_accuracy")}
 TONES = ("all", "I-II", "III-IV")

@@ -24,7 +24,6 @@ from huggingface_hub import HfApi
 from transformers import HfArgumentParser, set_seed
 from transformers.utils import logging
 
-from fedd_hf.unet_files_fedd import locate_backbone
 from fedd_hf.data.loading import DataArguments, load_splits, need_split
 from fedd_hf.data.splits import keep_photos, rank_photos
 from fedd_hf.evaluation.report import describe_machine, write_report
@@ -36,6 +35,7 @@ from fedd_hf.hub.push import PushArguments, Repository, push_repository
 from fedd_hf.training.arguments import PretrainingArguments, ReadingArguments, RunArguments
 from fedd_hf.training.backbone import Look, make_unet, pretrain_backbone, save_backbone
 from fedd_hf.training.run import RunState, start_accelerator
+from fedd_hf.unet_files_fedd import locate_backbone
 
 PROBED_PHOTOS = 60
 

@@ -31,7 +31,6 @@ from transformers import HfArgumentParser
 from transformers.utils import logging
 
 from fedd_hf import FEDDConfig, FEDDForSegmentation
-from fedd_hf.unet_files_fedd import locate_backbone
 from fedd_hf.data.ddi.release import released_splits
 from fedd_hf.data.masks import hash_mask
 from fedd_hf.data.schema import FEATURES
@@ -44,6 +43,7 @@ from fedd_hf.hub.model_card import Example, ModelFacts, render_model_card
 from fedd_hf.hub.push import PushArguments, Repository, describe_repository, push_repository
 from fedd_hf.inference import score_photos, segment_photos
 from fedd_hf.pipelines import open_model
+from fedd_hf.unet_files_fedd import locate_backbone
 
 HUB_CARDS = Path(__file__).resolve().parents[1] / "hub_cards"
 TASKS = ("segmentation", "malignancy")

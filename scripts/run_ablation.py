@@ -26,7 +26,6 @@ from datasets import Dataset, disable_progress_bars
 from transformers import HfArgumentParser
 from transformers.utils import logging
 
-from fedd_hf.unet_files_fedd import DEFAULTS_NAME
 from fedd_hf.data.loading import DataArguments
 from fedd_hf.evaluation.report import write_report
 from fedd_hf.experiments.block_timestep import (
@@ -39,6 +38,7 @@ from fedd_hf.experiments.photo_sets import LABELLED_PHOTOS, PhotoSets, load_numb
 from fedd_hf.experiments.segmentation_readings import compare_segmentation_readings, paint_selection_photos
 from fedd_hf.training.arguments import ClassificationArguments, ReadingArguments, SegmentationArguments
 from fedd_hf.training.run import open_accelerator
+from fedd_hf.unet_files_fedd import DEFAULTS_NAME
 
 TASKS = ("classification", "segmentation")
 READINGS = [[6, 8], [5, 8], [6, 8, 10], [6, 8, 10, 12], [5, 8, 11], [8, 10, 12], [5, 7, 9, 11, 13]]

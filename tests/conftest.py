@@ -8,10 +8,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import copy
 import json
+import logging as python_logging
 import runpy
 import shutil
 import subprocess
 import sys
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -187,6 +189,22 @@ def _talkative_libraries():
     """Commands keep transformers and datasets quiet, also in fixtures; each test starts as a new process would."""
     logging.set_verbosity(VERBOSITY)
     datasets.enable_progress_bars()
+
+
+@pytest.fixture
+def messages(caplog):
+    """Call it for what the libraries logged in the test, at a level and above. Python warnings become errors."""
+    libraries = [python_logging.getLogger(name) for name in ("transformers", "diffusers", "huggingface_hub")]
+    for library in libraries:
+        library.propagate = True
+    caplog.set_level(python_logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield lambda level=python_logging.WARNING: [
+            r.getMessage() for r in caplog.get_records("call") if r.levelno >= level
+        ]
+    for library in libraries:
+        library.propagate = False
 
 
 @pytest.fixture

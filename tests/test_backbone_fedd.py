@@ -1,22 +1,26 @@
 import copy
+import gc
 import hashlib
 import json
+import pickle
 import shutil
 import struct
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from diffusers import DDPMScheduler, UNet2DModel
+from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+from transformers import AutoBackbone, AutoModel
 
-from fedd_hf import FEDDBackbone, FEDDConfig, FEDDForSegmentation
-from fedd_hf.backbone_fedd import (
+from fedd_hf import FEDDBackbone, FEDDConfig, FEDDForImageClassification, FEDDForSegmentation
+from fedd_hf.backbone_fedd import block_module
+from fedd_hf.configuration_fedd import default_features
+from fedd_hf.pretrained_fedd import make_noise
+from fedd_hf.unet_files_fedd import (
     fetch_backbone,
     hash_backbone,
-    input_blocks,
     locate_backbone,
-    make_noise,
-    output_blocks,
     read_backbone_config,
     read_backbone_defaults,
     read_backbone_tensors,
@@ -70,9 +74,11 @@ def make_backbone(config, unet):
 
 def whole_unet_features(unet, config, pixel_values, noise):
     """The slow way: the untruncated UNet, with a hook on each block, one pass per timestep."""
-    alphas_cumprod, features = config.alphas_cumprod(), []
+    alphas_cumprod, features = config.alphas_cumprod(), {block: [] for block in config.blocks}
     hooks = [
-        output_blocks(unet)[block][-1].register_forward_hook(lambda _module, _args, output: features.append(output))
+        block_module(unet, block).register_forward_hook(
+            lambda _module, _args, output, block=block: features[block].append(output)
+        )
         for block in config.blocks
     ]
     with torch.no_grad():
@@ -81,7 +87,11 @@ def whole_unet_features(unet, config, pixel_values, noise):
             unet(alpha_bar**0.5 * pixel_values + (1 - alpha_bar) ** 0.5 * noise, timestep)
     for hook in hooks:
         hook.remove()
-    return features
+    return [torch.cat(of_timesteps, dim=1) for of_timesteps in features.values()]
+
+
+def read(backbone, pixel_values):
+    return backbone(pixel_values).feature_maps
 
 
 def is_channels_last(backbone):
@@ -115,7 +125,7 @@ def test_truncated_backbone_gives_the_features_of_the_whole_unet_bit_for_bit(mak
     for block in range(config.num_blocks):
         config.blocks = [block]
         backbone = make_backbone(config, unet)
-        (feature_map,) = backbone(pixel_values)
+        (feature_map,) = read(backbone, pixel_values)
         (expected,) = whole_unet_features(unet, config, pixel_values, backbone.noise)
 
         assert torch.equal(feature_map, expected), f"block {block}"
@@ -126,19 +136,19 @@ def test_config_knows_the_shapes_of_the_feature_maps(make_config, architecture):
     config = make_config(ARCHITECTURES[architecture], blocks=[0], image_size=32)
     config.blocks = list(range(config.num_blocks))
 
-    feature_maps = FEDDBackbone(config)(images(32, batch_size=1))
+    feature_maps = read(FEDDBackbone(config), images(32, batch_size=1))
 
     for block, channels, feature_map in zip(config.blocks, config.feature_channels, feature_maps, strict=True):
         assert feature_map.shape == (1, channels, config.block_size(block), config.block_size(block))
         assert channels == config.block_channels(block)
 
 
-def test_several_blocks_at_several_timesteps_come_with_timesteps_outermost(make_config):
+def test_each_block_has_one_map_with_the_channels_of_all_timesteps(make_config):
     config = make_config(blocks=[1, 2, 6], timesteps=[0, 50, 999])
     unet, pixel_values = make_unet(config), images(16)
     backbone = make_backbone(config, unet)
 
-    feature_maps = backbone(pixel_values)
+    feature_maps = read(backbone, pixel_values)
 
     expected = whole_unet_features(unet, config, pixel_values, backbone.noise)
     for actual, wanted in zip(feature_maps, expected, strict=True):
@@ -149,10 +159,10 @@ def test_each_timestep_is_read_as_if_it_were_alone(make_config):
     both = make_config(blocks=[4], timesteps=[50, 250])
     unet, pixel_values = make_unet(both), images(16)
 
-    _, second = make_backbone(both, unet)(pixel_values)
+    (feature_map,) = read(make_backbone(both, unet), pixel_values)
 
-    (alone,) = make_backbone(make_config(blocks=[4], timesteps=[250]), unet)(pixel_values)
-    assert torch.equal(second, alone)
+    (alone,) = read(make_backbone(make_config(blocks=[4], timesteps=[250]), unet), pixel_values)
+    assert torch.equal(feature_map.chunk(2, dim=1)[1], alone)
 
 
 @pytest.mark.parametrize("image_size", [8, 24, 32])
@@ -161,7 +171,7 @@ def test_image_size_may_differ_from_the_sample_size_of_the_unet(make_config, ima
     unet, pixel_values = make_unet(config), images(image_size)
     backbone = make_backbone(config, unet)
 
-    feature_maps = backbone(pixel_values)
+    feature_maps = read(backbone, pixel_values)
 
     expected = whole_unet_features(unet, config, pixel_values, backbone.noise)
     for actual, wanted in zip(feature_maps, expected, strict=True):
@@ -184,7 +194,7 @@ def test_blocks_of_the_paper_end_in_the_modules_of_its_table():
         unet = UNet2DModel(**FEDDConfig().backbone_config)
     names = {module: name for name, module in unet.named_modules()}
 
-    assert [names[output_blocks(unet)[block][-1]] for block in range(18)] == PAPER_MODULES.split()
+    assert [names[block_module(unet, block)] for block in range(18)] == PAPER_MODULES.split()
 
 
 def test_what_runs_after_the_last_block_is_gone(make_config):
@@ -207,48 +217,149 @@ def test_images_of_another_shape_are_refused(make_config, shape):
 def test_images_do_not_depend_on_the_batch_that_they_are_in(make_config):
     backbone, pixel_values = FEDDBackbone(make_config(timesteps=[50, 100])), images(16, batch_size=3)
 
-    alone = zip(*(backbone(pixel_values[index : index + 1]) for index in range(3)), strict=True)
+    alone = zip(*(read(backbone, pixel_values[index : index + 1]) for index in range(3)), strict=True)
 
-    assert_same_features(backbone(pixel_values), [torch.cat(feature_maps) for feature_maps in alone])
-
-
-def count_living_skips(backbone, module):
-    """Run the backbone and count the skip connections that are still in memory when `module` starts."""
-    skips, living = [], []
-
-    def remember(_module, _args, output):
-        skips.append(weakref.ref(output))
-
-    for layers in input_blocks(backbone.unet):
-        layers[-1].register_forward_hook(remember)
-    module.register_forward_pre_hook(lambda *_: living.append([skip() is not None for skip in skips]))
-    backbone(images(16))
-    return living[0]
+    assert_same_features(read(backbone, pixel_values), [torch.cat(feature_maps) for feature_maps in alone])
 
 
-@pytest.mark.parametrize("block", [0, 2, 4, 8])
-def test_skip_connections_that_no_block_reads_are_let_go(make_config, block):
-    backbone = FEDDBackbone(make_config(blocks=[block]))
-
-    living = count_living_skips(backbone, backbone.unet.mid_block)
-
-    assert living == [False] * (8 - block) + [True] * (block + 1)
+def hooked_modules(backbone):
+    return [module for module in backbone.modules() if module._forward_hooks]
 
 
-def test_large_activations_are_let_go_before_the_next_ones_are_made(make_config):
-    backbone = FEDDBackbone(make_config(blocks=[2]))
+def test_hooks_are_installed_once_and_keep_nothing(make_config):
+    backbone = FEDDBackbone(make_config(blocks=[1, 4], timesteps=[50, 100]))
+    before = hooked_modules(backbone)
 
-    living = count_living_skips(backbone, input_blocks(backbone.unet)[3][0])
+    feature_map = weakref.ref(read(backbone, images(16))[0])
 
-    assert living == [False, False, True]  # only its own input
+    assert before == [block_module(backbone.unet, block) for block in (1, 4)]
+    assert hooked_modules(backbone) == before
+    assert feature_map() is None
 
 
-def test_skip_connections_are_let_go_once_they_are_read(make_config):
-    backbone = FEDDBackbone(make_config(blocks=[8]))
+def test_nothing_is_kept_after_an_error(make_config):
+    backbone, pixel_values = FEDDBackbone(make_config(blocks=[1, 4])), images(16)
+    expected = read(backbone, pixel_values)
+    collected = []
 
-    living = count_living_skips(backbone, output_blocks(backbone.unet)[4][0])
+    def fail(_module, _args, output):
+        collected.append(weakref.ref(output))
+        raise RuntimeError("out of memory")
 
-    assert living == [True] * 4 + [False] * 5
+    failing = block_module(backbone.unet, 1).register_forward_hook(fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        backbone(pixel_values)
+    failing.remove()
+
+    gc.collect()
+    assert collected[0]() is None
+    assert all(torch.equal(*maps) for maps in zip(read(backbone, pixel_values), expected, strict=True))
+
+
+def test_a_unet_that_runs_by_itself_collects_nothing(make_config):
+    backbone = FEDDBackbone(make_config())
+
+    backbone.unet(images(16), 100)
+
+    assert len(read(backbone, images(16))) == len(backbone.config.blocks)
+
+
+def test_threads_that_share_a_model_do_not_read_the_maps_of_one_another(make_config):
+    backbone = FEDDBackbone(make_config(blocks=[1, 4], timesteps=[50, 100]))
+    photos = [images(16, seed=seed) for seed in range(8)]
+    expected = [read(backbone, photo) for photo in photos]
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda photo: read(backbone, photo), photos * 4))
+
+    for maps, wanted in zip(found, expected * 4, strict=True):
+        assert all(torch.equal(*pair) for pair in zip(maps, wanted, strict=True))
+
+
+@pytest.mark.parametrize("copy_of", [copy.deepcopy, lambda module: pickle.loads(pickle.dumps(module))])
+def test_a_copy_reads_its_own_maps(make_config, copy_of):
+    backbone, pixel_values = FEDDBackbone(make_config()), images(16)
+    copied = copy_of(backbone)
+    expected = read(backbone, pixel_values)
+
+    with torch.no_grad():
+        for parameter in backbone.parameters():
+            parameter.zero_()
+
+    assert all(torch.equal(*maps) for maps in zip(read(copied, pixel_values), expected, strict=True))
+
+
+# A backbone of transformers
+
+
+def test_backbone_names_its_blocks_as_stages(make_config):
+    backbone = FEDDBackbone(make_config(blocks=[1, 4], timesteps=[50, 100]))
+
+    output = backbone(images(16), output_hidden_states=True)
+
+    assert backbone.out_indices == backbone.config.blocks == [1, 4]
+    assert backbone.out_features == ["block1", "block4"]
+    assert backbone.channels == [feature_map.shape[1] for feature_map in output.feature_maps]
+    assert output.hidden_states == output.feature_maps
+    assert isinstance(backbone(images(16), return_dict=False), tuple)
+
+
+def test_blocks_and_out_indices_are_one(make_config):
+    config = make_config(blocks=[1, 4])
+
+    config.out_indices = [0, -1]
+    assert config.blocks == [0, 8]
+    config.out_features = ["block2"]
+    assert config.blocks == [2]
+    assert not {"out_indices", "out_features", "stage_names"} & set(config.to_dict())
+    with pytest.raises(ValueError, match="`blocks` must rise"):
+        config.out_indices = [4, 1]
+
+
+@pytest.mark.parametrize("loader", [FEDDBackbone, AutoModel])
+@pytest.mark.parametrize("save_backbone", [True, False], ids=["self-contained", "heads-only"])
+def test_backbone_of_a_model_opens_by_itself(tiny_backbone, tmp_path, loader, save_backbone):
+    model = FEDDForSegmentation.from_backbone(tiny_backbone, blocks=[1, 4], timesteps=[50], image_size=16)
+    model.config.save_backbone = save_backbone
+    model.save_pretrained(tmp_path / "model")
+
+    backbone = loader.from_pretrained(tmp_path / "model")
+
+    assert isinstance(backbone, FEDDBackbone)
+    for feature_map, wanted in zip(read(backbone, images(16)), read(model.backbone, images(16)), strict=True):
+        assert torch.equal(feature_map, wanted)
+    assert not any(parameter.requires_grad for parameter in backbone.parameters())
+
+
+@pytest.mark.parametrize("source", ["embedded", "folder", "bare"])
+def test_backbone_opens_what_diffusers_writes(tiny_backbone, source):
+    path = {"embedded": "embedded", "folder": tiny_backbone, "bare": tiny_backbone / "unet"}[source]
+
+    backbone = FEDDBackbone.from_pretrained(path, blocks=[2], timesteps=[0], image_size=16)
+
+    (expected,) = read(FEDDForSegmentation.from_backbone(path, **features_of(backbone)).backbone, images(16))
+    assert torch.equal(read(backbone, images(16))[0], expected)
+
+
+def features_of(backbone):
+    return {name: getattr(backbone.config, name) for name in ("blocks", "timesteps", "image_size")}
+
+
+def test_a_backbone_saved_alone_takes_heads(tiny_backbone, tmp_path):
+    backbone = FEDDBackbone.from_pretrained(tiny_backbone, blocks=[2], timesteps=[0], image_size=16)
+    backbone.save_pretrained(tmp_path)
+
+    model = FEDDForSegmentation.from_pretrained(tmp_path)
+
+    assert torch.equal(read(model.backbone, images(16))[0], read(backbone, images(16))[0])
+    assert torch.equal(read(AutoModel.from_pretrained(tmp_path), images(16))[0], read(backbone, images(16))[0])
+
+
+def test_auto_backbone_builds_one_from_a_config(make_config):
+    backbone = AutoBackbone.from_config(make_config(blocks=[1, 4]))
+
+    assert isinstance(backbone, FEDDBackbone)
+    assert [feature_map.shape[1] for feature_map in read(backbone, images(16))] == backbone.channels
 
 
 @pytest.mark.slow
@@ -257,7 +368,7 @@ def test_backbone_compiles_into_one_graph(make_config):
 
     compiled = torch.compile(backbone, backend="eager", fullgraph=True)
 
-    for actual, expected in zip(compiled(pixel_values), backbone(pixel_values), strict=True):
+    for actual, expected in zip(read(compiled, pixel_values), read(backbone, pixel_values), strict=True):
         assert torch.equal(actual, expected)
 
 
@@ -265,17 +376,17 @@ def test_backbone_compiles_into_one_graph(make_config):
 
 
 def test_feature_maps_are_channels_last(make_config):
-    for feature_map in FEDDBackbone(make_config())(images(16)):
+    for feature_map in read(FEDDBackbone(make_config()), images(16)):
         assert feature_map.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_weights_that_stay_contiguous_give_the_same_features(make_config):
     backbone, pixel_values = FEDDBackbone(make_config()), images(16)
-    expected = backbone(pixel_values)
+    expected = read(backbone, pixel_values)
 
     backbone.unet.to(memory_format=torch.contiguous_format)  # as where accelerate reads them from disk
 
-    for feature_map, wanted in zip(backbone(pixel_values), expected, strict=True):
+    for feature_map, wanted in zip(read(backbone, pixel_values), expected, strict=True):
         assert torch.equal(feature_map, wanted)
 
 
@@ -286,7 +397,7 @@ def test_channels_last_backbone_gives_the_features_of_a_contiguous_unet(make_con
     unet = make_unet(config).to(memory_format=torch.contiguous_format)
     backbone, pixel_values = make_backbone(config, unet), images(32)
 
-    feature_maps = backbone(pixel_values)
+    feature_maps = read(backbone, pixel_values)
 
     assert unet.conv_in.weight.is_contiguous()
     assert not backbone.unet.conv_in.weight.is_contiguous()
@@ -346,7 +457,7 @@ def test_backbone_in_a_training_model_stays_in_evaluation_mode(segmenter):
 def test_no_gradient_reaches_the_images(make_config):
     pixel_values = images(16).requires_grad_(True)
 
-    feature_maps = FEDDBackbone(make_config())(pixel_values)
+    feature_maps = read(FEDDBackbone(make_config()), pixel_values)
 
     assert not any(feature_map.requires_grad for feature_map in feature_maps)
 
@@ -372,7 +483,7 @@ def test_noise_is_the_same_for_each_image(make_config):
     backbone = FEDDBackbone(make_config())
     image = images(16, batch_size=1)
 
-    for feature_map in backbone(image.repeat(2, 1, 1, 1)):
+    for feature_map in read(backbone, image.repeat(2, 1, 1, 1)):
         assert torch.equal(feature_map[0], feature_map[1])
 
 
@@ -424,9 +535,9 @@ def test_noisy_sample_is_mixed_in_float32_and_then_cast(make_config):
 def test_features_in_float64_are_those_in_float32(make_config):
     config = make_config(timesteps=[100])
     backbone, pixel_values = FEDDBackbone(config), images(16)
-    in_float32 = backbone(pixel_values)
+    in_float32 = read(backbone, pixel_values)
 
-    in_float64 = backbone.double()(pixel_values)
+    in_float64 = read(backbone.double(), pixel_values)
 
     for actual, wanted in zip(in_float64, in_float32, strict=True):
         torch.testing.assert_close(actual.float(), wanted, rtol=1e-4, atol=1e-5)  # rounding of float32, 30 layers deep
@@ -472,6 +583,67 @@ def test_schedule_that_cannot_be_recomputed_is_refused(backbone_copy, change):
         read_backbone_config(backbone_copy)
 
 
+def test_missing_schedule_is_assumed_to_be_linear_and_said_so(tiny_backbone, tmp_path, messages):
+    shutil.copytree(tiny_backbone / "unet", tmp_path / "bare")
+    given = {"blocks": [2], "timesteps": [100], "image_size": 16}
+
+    FEDDForSegmentation.from_backbone(tmp_path / "bare", **given)
+
+    (message,) = messages()
+    assert "no noise schedule beside the UNet" in message
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [(FEDDForSegmentation, ([3, 5], [100])), (FEDDForImageClassification, ([3], [0]))],
+)
+def test_a_unet_without_defaults_is_read_by_its_shape_and_said_so(backbone_copy, messages, model, expected):
+    config = model.from_backbone(backbone_copy, pooled_size=64).config
+
+    assert (config.blocks, config.timesteps) == expected
+    assert config.image_size == 16  # the sample size of the UNet
+    (message,) = messages()
+    assert all(f"{name}={getattr(config, name)}" in message for name in ("blocks", "timesteps", "image_size"))
+
+
+@pytest.mark.parametrize(
+    ("levels_of", "sample_size", "expected"),
+    [
+        (6, 256, ([6, 8], 256)),
+        (5, 64, ([3, 5], 64)),
+        (4, 32, ([3, 5], 32)),
+        (2, (30, 20), ([0, 2], 30)),
+        (1, None, ([0, 2], 256)),
+    ],
+)
+def test_defaults_follow_the_paper_at_its_depth(make_config, levels_of, sample_size, expected):
+    unet = levels(*[RESNET] * levels_of, block_out_channels=[8] * levels_of, sample_size=sample_size)
+    fields = {"backbone_config": make_config(unet, blocks=[0], image_size=32).backbone_config}
+
+    defaults = default_features(fields, "segmentation")
+
+    assert (defaults["blocks"], defaults["image_size"]) == expected
+
+
+def test_variant_of_the_weights_is_read_where_it_is_asked_for(backbone_copy, tmp_path):
+    (backbone_copy / "unet" / WEIGHTS).rename(backbone_copy / "unet" / "diffusion_pytorch_model.fp16.safetensors")
+    given = {"blocks": [2], "timesteps": [100], "image_size": 16}
+
+    with pytest.raises(FileNotFoundError, match=r"Type variant='fp16'"):
+        FEDDForSegmentation.from_backbone(backbone_copy, **given)
+    model = FEDDForSegmentation.from_backbone(backbone_copy, variant="fp16", save_backbone=False, **given)
+
+    model.save_pretrained(tmp_path / "heads")
+    loaded = FEDDForSegmentation.from_pretrained(tmp_path / "heads")
+    assert torch.equal(read(loaded.backbone, images(16))[0], read(model.backbone, images(16))[0])
+
+
+def test_embedded_backbone_is_a_pipeline_of_diffusers():
+    pipeline = DDPMPipeline.from_pretrained(locate_backbone("embedded"))
+
+    assert isinstance(pipeline.unet, UNet2DModel)
+
+
 def test_defaults_beside_the_backbone_are_used(backbone_copy):
     defaults = {
         "segmentation": {"blocks": [1, 3], "timesteps": [10], "image_size": 8},
@@ -495,19 +667,6 @@ def test_defaults_beside_the_backbone_can_be_overridden(backbone_copy):
 
 def test_backbone_without_defaults_has_none(tiny_backbone):
     assert read_backbone_defaults(tiny_backbone, "segmentation") == {}
-
-
-def test_tensors_of_a_folder_are_those_of_the_truncated_backbone(tiny_backbone, make_config):
-    config = make_config(blocks=[1, 3])
-
-    tensors = read_backbone_tensors(tiny_backbone, config)
-
-    unet = UNet2DModel.from_pretrained(tiny_backbone / "unet").state_dict()
-    expected = {
-        name: unet[name.removeprefix("unet.")] for name in FEDDBackbone(config).state_dict() if name != "noise"
-    }
-    assert tensors.keys() == expected.keys()
-    assert all(torch.equal(tensors[name], expected[name]) for name in expected)
 
 
 def test_missing_folder_is_refused(tmp_path):
@@ -551,13 +710,13 @@ def test_damaged_safetensors_are_refused_by_name(backbone_copy, content):
         hash_backbone(backbone_copy)
 
 
-def test_backbone_that_lacks_a_tensor_is_refused(backbone_copy, make_config):
+def test_backbone_that_lacks_a_tensor_is_refused(backbone_copy):
     tensors = read_safetensors(backbone_copy / "unet" / WEIGHTS)
     del tensors["conv_in.bias"]
     write_safetensors(backbone_copy / "unet" / WEIGHTS, tensors)
 
     with pytest.raises(ValueError, match=r"lacks 1 tensors: \['conv_in.bias'\]"):
-        read_backbone_tensors(backbone_copy, make_config())
+        read_backbone_tensors(backbone_copy)
 
 
 # Hash

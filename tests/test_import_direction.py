@@ -9,12 +9,20 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "fedd_hf"
 
-MODEL_FAMILY = {"configuration_fedd", "backbone_fedd", "decode_head_fedd", "modeling_fedd", "image_processing_fedd"}
+MODEL_FAMILY = {
+    "configuration_fedd",
+    "unet_files_fedd",
+    "pretrained_fedd",
+    "backbone_fedd",
+    "modeling_fedd",
+    "image_processing_fedd",
+}
 MAY_IMPORT = {
     "configuration_fedd": set(),
-    "backbone_fedd": {"configuration_fedd"},
-    "decode_head_fedd": {"configuration_fedd"},
-    "modeling_fedd": {"configuration_fedd", "backbone_fedd", "decode_head_fedd"},
+    "unet_files_fedd": {"configuration_fedd"},
+    "pretrained_fedd": {"configuration_fedd", "unet_files_fedd"},
+    "backbone_fedd": {"configuration_fedd", "pretrained_fedd"},
+    "modeling_fedd": {"configuration_fedd", "pretrained_fedd", "backbone_fedd"},
     "image_processing_fedd": set(),
     "skin_tone": set(),
     "pixel_class": set(),

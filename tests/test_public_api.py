@@ -76,9 +76,10 @@ def test_saved_model_carries_the_code_that_opens_it(segmenter, tmp_path):
     assert sorted(path.name for path in tmp_path.glob("*.py")) == [
         "backbone_fedd.py",
         "configuration_fedd.py",
-        "decode_head_fedd.py",
         "image_processing_fedd.py",
         "modeling_fedd.py",
+        "pretrained_fedd.py",
+        "unet_files_fedd.py",
     ]
 
 
@@ -88,5 +89,6 @@ def test_saved_model_names_its_own_class_only(segmenter, classifier, tmp_path):
 
     assert AutoConfig.from_pretrained(tmp_path / "classifier").auto_map == {
         "AutoConfig": "configuration_fedd.FEDDConfig",
+        "AutoModel": "backbone_fedd.FEDDBackbone",
         "AutoModelForImageClassification": "modeling_fedd.FEDDForImageClassification",
     }

@@ -47,6 +47,7 @@ _REFUSED_FIELDS = re.compile(
     r"quantization_config|_?(attn|experts)_implementation.*|fusion_config|kernel_config|transformers_weights"
     r"|distributed_config|per_layer_config|extra_(config_)?files|adapter.*|.*_(tp|ep|pp|fsdp)_plan"
 )
+_ADDED = "user_attributes"
 _OWN_CLASS = re.compile(r"[a-z_]+_fedd\.FEDD\w+")  # in `auto_map`: a file of the same repository
 
 _REPO_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -142,7 +143,8 @@ class FEDDConfig(PreTrainedConfig):
         if labels is None:
             labels = _default_labels(kwargs.pop("num_labels", len(SEGMENTATION_LABELS)))
         self.id2label = labels
-        self.label2id = {label: int(index) for index, label in labels.items()}
+        if self.label2id is None:
+            self.label2id = {label: int(index) for index, label in labels.items()}
         for name in ("blocks", "timesteps", "hidden_sizes", "classifier_hidden_sizes", "classifier_dropout"):
             setattr(self, name, _as_list(name, getattr(self, name)))
         self.validate()
@@ -180,9 +182,22 @@ class FEDDConfig(PreTrainedConfig):
                 f"This is the configuration of a {found!r}, not of a {cls.model_type!r} model. To put new heads on a "
                 "diffusers UNet2DModel, type FEDDForSegmentation.from_backbone(...)."
             )
-        config, unused = super().from_dict(_known_fields(cls, config_dict), **kwargs | {"return_unused_kwargs": True})
+        if "id2label" in kwargs:
+            kwargs.setdefault("label2id", {label: int(index) for index, label in kwargs["id2label"].items()})
+        known, added = _known_fields(cls, config_dict)
+        config, unused = super().from_dict(known, **kwargs | {"return_unused_kwargs": True})
+        for name, value in added.items():
+            setattr(config, name, value)
         config.validate()  # transformers sets keywords after construction
         return (config, unused) if kwargs.get("return_unused_kwargs") else config
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all fields; attributes that a user has added stand together, so that they are known when read."""
+        output = super().to_dict()
+        added = {
+            name: output.pop(name) for name in vars(self) if name not in _known_names(type(self)) and name[0] != "_"
+        }
+        return output | ({_ADDED: added} if added else {})
 
     @property
     def num_blocks(self) -> int:
@@ -304,9 +319,15 @@ def _betas(config: FEDDConfig) -> np.ndarray:
     return np.minimum(1.0 - alpha_bar[1:] / alpha_bar[:-1], 0.999)
 
 
-def _known_fields(cls: type[FEDDConfig], config_dict: dict[str, Any]) -> dict[str, Any]:
-    """Keep the fields of a config.json that are known; refuse those that ask for something of somebody else's."""
-    refused = {name: value for name, value in config_dict.items() if value and _REFUSED_FIELDS.fullmatch(name)}
+def _known_names(cls: type[FEDDConfig]) -> set[str]:
+    return {entry.name for entry in fields(cls)} | _FIELDS_OF_TRANSFORMERS
+
+
+def _known_fields(cls: type[FEDDConfig], config_dict: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the known fields of a config.json and those that a user added; refuse what transformers would act on."""
+    added = config_dict.get(_ADDED) or {}
+    everything = [*config_dict.items(), *added.items()]
+    refused = {name: value for name, value in everything if value and _REFUSED_FIELDS.fullmatch(name)}
     auto_map = config_dict.get("auto_map") or {}
     if not isinstance(auto_map, dict) or not all(_OWN_CLASS.fullmatch(str(name)) for name in auto_map.values()):
         refused["auto_map"] = auto_map
@@ -315,11 +336,15 @@ def _known_fields(cls: type[FEDDConfig], config_dict: dict[str, Any]) -> dict[st
             f"A config.json of FEDD may not hold {refused}: it would make transformers fetch or run what is not part "
             "of this model. If you trust it, delete these fields from a copy of the folder."
         )
-    known = {entry.name for entry in fields(cls)} | _FIELDS_OF_TRANSFORMERS
-    unknown = sorted(set(config_dict) - known)
+    known = _known_names(cls)
+    unreadable = {name for name in added if name in known or name[0] == "_" or hasattr(cls, name)}
+    unknown = sorted(set(config_dict) - known - {_ADDED} | unreadable)
     if unknown:
         logger.warning(f"The configuration holds fields that FEDDConfig does not have; they are ignored: {unknown}.")
-    return {name: value for name, value in config_dict.items() if name in known}
+    return (
+        {name: value for name, value in config_dict.items() if name in known},
+        {name: value for name, value in added.items() if name not in unreadable},
+    )
 
 
 def _default_labels(num_labels: int) -> dict[int, str]:
@@ -420,11 +445,6 @@ def _check_labels(config: FEDDConfig) -> None:
     ids = sorted(int(index) for index in config.id2label)
     if not ids or ids != list(range(len(ids))) or len(config.label2id) != len(ids):
         raise ValueError(f"`id2label` must name the classes 0, 1, 2, ... once each, got {config.id2label}.")
-    if config.problem_type not in (None, "single_label_classification"):
-        raise ValueError(
-            "`problem_type` must be None or 'single_label_classification', as each pixel or photo has one class, got "
-            f"{config.problem_type!r}."
-        )
     if not _is_integer(config.semantic_loss_ignore_index):
         raise ValueError(
             f"`semantic_loss_ignore_index` must be an integer, got {config.semantic_loss_ignore_index!r}."

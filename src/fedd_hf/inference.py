@@ -110,7 +110,9 @@ def stream_segmentations(
     """
     for outputs, sizes in _stream_outputs(model, processor, photos, batch_size, output_uncertainty=True):
         for index, size in enumerate(sizes):
-            output = ModelOutput({name: value[index, None] for name, value in outputs.items() if isinstance(value, Tensor)})
+            output = ModelOutput(
+                {name: value[index, None] for name, value in outputs.items() if isinstance(value, Tensor)}
+            )
             (segmentation_map,) = processor.post_process_semantic_segmentation(output, target_sizes=[size])
             confidence = _confidence(output.logits, segmentation_map, processor) if with_confidence else None
             uncertainty = _image_uncertainty(output.uncertainty)

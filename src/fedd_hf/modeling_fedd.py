@@ -251,7 +251,7 @@ class FEDDForSegmentation(FEDDPreTrainedModel):
             >>> model(**inputs).logits.shape
             torch.Size([1, 5, 256, 256])
         """
-        features = self.backbone(pixel_values, **kwargs)
+        features = self.backbone(pixel_values, return_dict=True, **kwargs)
         member_logits = self.decode_head(features.feature_maps, pixel_values.shape[-2:])
         return FEDDSegmenterOutput(
             loss=None if labels is None else self.loss(member_logits, labels),
@@ -333,7 +333,7 @@ class FEDDForImageClassification(FEDDPreTrainedModel):
         Raises:
             ValueError: If images or labels have another shape, or labels are no class ids.
         """
-        features = self.backbone(pixel_values, **kwargs)
+        features = self.backbone(pixel_values, return_dict=True, **kwargs)
         (feature_map,) = features.feature_maps
         logits = self.classify(pool_features(feature_map, self.config.pooled_size))
         loss = None if labels is None else self.loss(logits, labels)
@@ -346,6 +346,8 @@ class FEDDForImageClassification(FEDDPreTrainedModel):
             ValueError: If the labels are not integers of this shape.
         """
         _check_labels(labels, logits.shape[:1], "Give one of 0 (benign) and 1 (malignant) for each photo.")
+        if not ((labels >= 0) & (labels < logits.shape[1])).all():
+            raise ValueError(f"`labels` must lie in 0..{logits.shape[1] - 1}, got {sorted(set(labels.tolist()))}.")
         return F.cross_entropy(logits, labels.long())
 
     def classify(self, pooled: Tensor) -> Tensor:

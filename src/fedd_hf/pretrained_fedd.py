@@ -43,6 +43,14 @@ class FEDDPreTrainedModel(PreTrainedModel):
     _keep_in_fp32_modules_strict = ["backbone.noise"]
     _keys_to_ignore_on_load_unexpected = [r"^(backbone\.)?unet\."]  # of a UNet that is cut after an earlier block
 
+    def __init__(self, config: FEDDConfig) -> None:
+        if config.problem_type not in (None, "single_label_classification"):
+            raise ValueError(
+                "`problem_type` must be None or 'single_label_classification', as each pixel or photo has one class, "
+                f"got {config.problem_type!r}."
+            )
+        super().__init__(config)
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         """Draw weights that no checkpoint holds, each layer by its own rule."""
@@ -93,7 +101,8 @@ class FEDDPreTrainedModel(PreTrainedModel):
             is_folder = Path(backbone).is_dir()
             kwargs |= {"backbone": str(folder)} if is_folder else {"backbone_revision": folder.name}
         config = describe_model(folder, cls.task, **(cls._default_fields() | kwargs))
-        tensors = cls._name_backbone(config, read_backbone_tensors(folder, variant)) | cls._draw_heads(config)
+        tensors = _name_unet(read_backbone_tensors(folder, variant)) | cls._draw_heads(config)
+        tensors["backbone.noise"] = make_noise(config.noise_seed, config.image_size)
         model, _ = cls._from_tensors(config, tensors, name="", **loading)
         return model
 
@@ -128,8 +137,10 @@ class FEDDPreTrainedModel(PreTrainedModel):
         tensors = kwargs.pop("state_dict", None)
         if path is not None:
             files = {name: kwargs.pop(name) for name in _FILE_KWARGS if name in kwargs}
+            folder = Path(path, files.get("subfolder") or "")
+            _check_folder(folder)
             config, kwargs = cls._read_config(config or path, files, kwargs)
-            _localise_backbone(config, Path(path, files.get("subfolder") or ""))
+            _localise_backbone(config, folder)
             tensors = cls._read_tensors(path, config, files, kwargs.pop("variant", None))
         model, info = cls._from_tensors(config, tensors, str(path or ""), *args, **kwargs)
         _check_missing(path, model, info["missing_keys"])
@@ -154,7 +165,6 @@ class FEDDPreTrainedModel(PreTrainedModel):
         """Read the configuration; what it does not use of the keywords goes on to the model."""
         if not isinstance(source, str | os.PathLike):
             return copy.deepcopy(source), kwargs
-        _check_folder(Path(source, files.get("subfolder") or ""))
         kept = {name: kwargs.pop(name) for name in _NOT_CONFIG_KWARGS if name in kwargs}
         config, unused = cls.config_class.from_pretrained(source, return_unused_kwargs=True, **files, **kwargs)
         return config, {name: value for name, value in unused.items() if name not in files} | kept
@@ -174,7 +184,7 @@ class FEDDPreTrainedModel(PreTrainedModel):
         if config.save_backbone:
             return tensors
         folder = find_backbone(config, **{name: files[name] for name in _HUB_KWARGS if name in files})
-        return cls._name_backbone(config, read_backbone_tensors(folder, config.backbone_variant)) | tensors
+        return tensors | _name_unet(read_backbone_tensors(folder, config.backbone_variant))
 
     def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
         """Write the model as safetensors: all of it, or only the heads if `config.save_backbone` is False.
@@ -217,12 +227,6 @@ class FEDDPreTrainedModel(PreTrainedModel):
             )
 
     @classmethod
-    def _name_backbone(cls, config: FEDDConfig, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Name the tensors of a UNet and the noise as in a checkpoint of a whole model."""
-        unet = {f"backbone.unet.{name}": tensor for name, tensor in tensors.items()}
-        return unet | {"backbone.noise": make_noise(config.noise_seed, config.image_size)}
-
-    @classmethod
     def _draw_heads(cls, config: FEDDConfig) -> dict[str, Tensor]:
         """Draw the tensors that a model adds to its backbone."""
         return {}
@@ -240,6 +244,11 @@ def holds_backbone(path: Any, kwargs: dict[str, Any]) -> bool:
     files = {name: kwargs[name] for name in _FILE_KWARGS if name in kwargs}
     config = _find_file(path, "config.json", files)
     return config is None or "_class_name" in json.loads(Path(config).read_text())
+
+
+def _name_unet(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Name the tensors of a UNet as in the checkpoint of a model."""
+    return {f"backbone.unet.{name}": tensor for name, tensor in tensors.items()}
 
 
 def make_noise(seed: int, image_size: int) -> Tensor:

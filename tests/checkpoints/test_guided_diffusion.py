@@ -13,7 +13,7 @@ from diffusers import DDPMScheduler, UNet2DModel
 from guided_diffusion.nn import timestep_embedding
 from guided_diffusion.script_util import create_model
 
-from fedd_hf.backbone_fedd import output_blocks
+from fedd_hf.backbone_fedd import block_module
 from fedd_hf.checkpoints.guided_diffusion import (
     ADMArchitecture,
     Inventory,
@@ -125,7 +125,7 @@ def original_activations(network, architecture, dtype):
 def unet_activations(unet, architecture, dtype):
     unet = copy.deepcopy(unet).double() if dtype == torch.float64 else unet
     num_blocks = len(architecture.block_out_channels) * (architecture.num_res_blocks + 1)
-    modules = [output_blocks(unet)[block][-1] for block in range(num_blocks)]
+    modules = [block_module(unet, block) for block in range(num_blocks)]
     return record(unet, modules, noisy_sample(architecture, dtype), TIMESTEPS)
 
 
@@ -295,7 +295,7 @@ def test_the_paper_s_network_at_full_size_equals_the_original(tmp_path):
     try:
         expected = full_size_original(architecture, checkpoint, sample)
         unet = convert_checkpoint(checkpoint, folder, architecture=architecture)
-        modules = [output_blocks(unet)[block][-1] for block in (6, 8)]
+        modules = [block_module(unet, block) for block in (6, 8)]
         actual = record_until_last(unet, modules, sample, torch.tensor([100]))
         num_parameters = unet.num_parameters()
     finally:

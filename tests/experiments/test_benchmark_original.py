@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from fedd_hf.configuration_fedd import FEDDConfig
-from fedd_hf.decode_head_fedd import jensen_shannon, vote
 from fedd_hf.experiments.benchmark.networks import make_heads, make_original_network, paper_config
 from fedd_hf.experiments.benchmark.original import (
     PixelDataset,
@@ -16,6 +15,7 @@ from fedd_hf.experiments.benchmark.original import (
     train_for,
 )
 from fedd_hf.experiments.benchmark.size import QUICK, BenchmarkSize
+from fedd_hf.modeling_fedd import count_votes, jensen_shannon
 from fedd_hf.training.original_recipe import Progress
 from fedd_hf.training.pixels import sample_maps
 
@@ -71,15 +71,12 @@ def model():
 def as_original(head, member, config):
     """One member of the ensemble as a classifier of the original."""
     classifier = make_classifier(sum(config.feature_channels), config.num_labels).eval()
-    layers = [head.projection, *(layer for layer in head.layers if list(layer.parameters()))]
-    ours = [part.state_dict() for part in layers]
-    theirs = [layer for layer in classifier if list(layer.parameters())]
-    for state, layer in zip(ours, theirs, strict=True):
-        parts = {
-            name: tensor.chunk(config.ensemble_size)[member] if tensor.ndim else tensor
-            for name, tensor in state.items()
-        }
-        layer.load_state_dict({name: tensor.reshape(layer.state_dict()[name].shape) for name, tensor in parts.items()})
+    ours = head.members[member]
+    first, *others = [layer for layer in classifier if list(layer.parameters())]
+    first.weight.data = torch.cat([projection.weight for projection in ours.projections], dim=1)
+    first.bias.data = ours.projections[0].bias
+    for layer, wanted in zip(others, [layer for layer in ours.layers if list(layer.parameters())], strict=True):
+        layer.load_state_dict(wanted.state_dict())
     return classifier
 
 
@@ -93,7 +90,7 @@ def test_with_the_same_weights_the_original_predicts_what_we_do(model):
     classes, divergence = predict_labels(classifiers, [feature_map[0] for feature_map in maps], size)
 
     member_logits = model.decode_head(tuple(maps), size)
-    assert (classes == vote(member_logits, "majority").argmax(dim=1)[0]).float().mean() > 0.999
+    assert (classes == count_votes(member_logits).argmax(dim=1)[0]).float().mean() > 0.999
     torch.testing.assert_close(divergence, jensen_shannon(member_logits)[0], rtol=1e-3, atol=1e-4)
 
 

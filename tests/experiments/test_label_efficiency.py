@@ -14,7 +14,6 @@ from datasets import DatasetDict
 from PIL import Image
 
 from fedd_hf import FEDDForSegmentation
-from fedd_hf.unet_files_fedd import read_backbone_config
 from fedd_hf.configuration_fedd import SEGMENTATION_LABELS
 from fedd_hf.data import loading
 from fedd_hf.data.loading import DataArguments, load_splits
@@ -37,6 +36,7 @@ from fedd_hf.experiments.trial import Trial
 from fedd_hf.experiments.units import unit_of
 from fedd_hf.inference import count_pixels, predict_classification, predict_segmentation
 from fedd_hf.training.arguments import ClassificationArguments, ReadingArguments, SegmentationArguments
+from fedd_hf.unet_files_fedd import read_backbone_config
 
 SKIN = SEGMENTATION_LABELS.index("skin")
 ONE_SEED = LabelEfficiencyArguments(label_fractions=[0.05, 0.10], num_seeds=1)

@@ -7,9 +7,9 @@ from huggingface_hub import ModelCard
 from model_card_rules import check_model_card
 from space_card_rules import check_space_card
 
-from fedd_hf.unet_files_fedd import locate_backbone
 from fedd_hf.hub import cards
 from fedd_hf.hub.cards import render_card, render_space_card, templates_dir
+from fedd_hf.unet_files_fedd import locate_backbone
 
 BACKBONE = {
     "file_name": "256x256_diffusion_uncond.pt",

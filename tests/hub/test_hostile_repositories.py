@@ -20,8 +20,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForSemanticSegmentation, pipeline
 
 from fedd_hf import FEDDConfig, FEDDForSegmentation, FEDDImageProcessor
-from fedd_hf.unet_files_fedd import hash_backbone
 from fedd_hf.pipelines import open_model
+from fedd_hf.unet_files_fedd import hash_backbone
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 INDEX = {"model": "model.safetensors.index.json", "backbone": f"{UNET}.index.json"}

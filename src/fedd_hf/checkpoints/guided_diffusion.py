@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DDPMScheduler, UNet2DModel
+from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from torch import Tensor
 from tqdm import tqdm
 
@@ -457,8 +457,7 @@ def _first_few(names: Sequence[str], limit: int = 3) -> str:
 def _write(folder: Path, converted: dict[str, Tensor], architecture: ADMArchitecture, card: str | None) -> None:
     unet = _empty_unet(architecture)
     unet.load_state_dict(converted, strict=True, assign=True)
-    unet.save_pretrained(folder / "unet")
-    _scheduler(architecture).save_pretrained(folder / "scheduler")
+    DDPMPipeline(unet, _scheduler(architecture)).save_pretrained(folder)
     if card is not None:
         (folder / "README.md").write_text(card, encoding="utf-8")
 

@@ -20,7 +20,6 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 from tqdm.auto import tqdm
 
-from fedd_hf.unet_files_fedd import locate_backbone, read_backbone_config
 from fedd_hf.configuration_fedd import SEGMENTATION_LABELS, FEDDConfig
 from fedd_hf.data.schema import tone_labels
 from fedd_hf.evaluation.by_tone import sample_of
@@ -30,6 +29,7 @@ from fedd_hf.image_processing_fedd import IGNORE_INDEX, FEDDImageProcessor
 from fedd_hf.modeling_fedd import FEDDForSegmentation
 from fedd_hf.training.arguments import ReadingArguments
 from fedd_hf.training.feature_store import compute_features
+from fedd_hf.unet_files_fedd import locate_backbone, read_backbone_config
 
 from .block_timestep import BLOCKS
 from .kept_results import keep

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from fedd_hf.unet_files_fedd import locate_backbone, read_backbone_config, read_backbone_defaults
 from fedd_hf.configuration_fedd import FEDDConfig
 from fedd_hf.training.arguments import ReadingArguments
+from fedd_hf.unet_files_fedd import locate_backbone, read_backbone_config, read_backbone_defaults
 
 
 def describe_backbone(reading: ReadingArguments, task: str) -> FEDDConfig:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from datasets import Dataset
-from diffusers import DDPMScheduler, UNet2DModel
+from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from diffusers.training_utils import EMAModel
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -174,8 +174,7 @@ def save_backbone(unet: UNet2DModel, scheduler: DDPMScheduler, folder: Path) -> 
     """Write a diffusers folder, weights in half precision, whole or not at all; one that is there is replaced."""
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    _forget_origin(unet).half().save_pretrained(partial / "unet")
-    scheduler.save_pretrained(partial / "scheduler")
+    DDPMPipeline(_forget_origin(unet).half(), scheduler).save_pretrained(partial)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
 

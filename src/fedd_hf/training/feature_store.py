@@ -168,7 +168,9 @@ class FeatureStore:
     def _pool(self, feature_maps: list[Tensor], pooled_size: int) -> list[Tensor]:
         """Pool the map of each timestep and block on its own."""
         parts = [feature_map.movedim(-1, 0).chunk(len(self.model.config.timesteps)) for feature_map in feature_maps]
-        return [pool_features(part[None], pooled_size)[0] for timestep in zip(*parts, strict=True) for part in timestep]
+        return [
+            pool_features(part[None], pooled_size)[0] for timestep in zip(*parts, strict=True) for part in timestep
+        ]
 
     def _settle(self, settings: dict[str, int], given: dict[str, int]) -> dict[str, int]:
         """Return the settings that the store was begun with, else those given, else the defaults."""
@@ -228,8 +230,8 @@ def compute_features(model: FEDDPreTrainedModel, pixel_values: Tensor, batch_siz
             Photos per pass.
 
     Returns:
-        `list[torch.Tensor]`: one tensor of shape `(num_images, height, width, channels)` per block, the channels of all
-        timesteps together.
+        `list[torch.Tensor]`: one tensor of shape `(num_images, height, width, channels)` per block, the channels of
+        all timesteps together.
     """
     parts = []
     for batch in pixel_values.split(batch_size):
@@ -243,8 +245,8 @@ def read_maps(file: Path) -> tuple[Tensor, ...]:
     """Open the feature maps of one photo without reading them: the file is mapped into memory.
 
     Returns:
-        `tuple[torch.Tensor]`: one map of shape `(height, width, channels)` per block, as [`FEDDBackbone`] returns them;
-        of pooled features one vector per timestep and block, timesteps outermost.
+        `tuple[torch.Tensor]`: one map of shape `(height, width, channels)` per block, as [`FEDDBackbone`] returns
+        them; of pooled features one vector per timestep and block, timesteps outermost.
 
     Raises:
         ValueError: If the file is missing or damaged.

@@ -50,7 +50,7 @@ def train_pixel_classifiers(
     if arguments.recipe == "original":
         return train_as_original(model, features, arguments.seed, accelerator, state)
     set_seed(arguments.seed)
-    model.decode_head.apply(model._init_weights)
+    model.decode_head.apply(_draw_weights)
     measured = order_photos(len(features), min(STANDARDISATION_PHOTOS, len(features)), arguments.seed)
     mean, std = (statistic.to(accelerator.device) for statistic in measure_channels(features, measured))
     weights = _class_weights(model, features, arguments, accelerator)
@@ -77,6 +77,12 @@ def train_pixel_classifiers(
         absorb_standardisation(member.projections, mean, std)
     accelerator.free_memory()
     return losses
+
+
+def _draw_weights(layer: nn.Module) -> None:
+    """Draw weights and forget statistics, also of a head that was trained before."""
+    if isinstance(layer, nn.Linear | nn.BatchNorm1d):
+        layer.reset_parameters()
 
 
 def _prepare(

@@ -48,7 +48,7 @@ _REFUSED_FIELDS = re.compile(
     r"|distributed_config|per_layer_config|extra_(config_)?files|adapter.*|.*_(tp|ep|pp|fsdp)_plan"
 )
 _ADDED = "user_attributes"
-_OWN_CLASS = re.compile(r"[a-z_]+_fedd\.FEDD\w+")  # in `auto_map`: a file of the same repository
+_OWN_CLASS = re.compile(r"\w+\.\w+")  # in `auto_map`: a class in a file of the same repository
 
 _REPO_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")

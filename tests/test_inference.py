@@ -256,7 +256,7 @@ def test_uncertainty_is_the_mean_of_the_most_uncertain_tenth(segmenter, processo
 
 
 def test_members_that_agree_leave_no_uncertainty(segmenter, processor, photos):
-    for parameter in segmenter.decode_head.layers.parameters():
+    for parameter in segmenter.decode_head.parameters():
         torch.nn.init.zeros_(parameter)
 
     segmented = segment_photos(segmenter, processor, photos)

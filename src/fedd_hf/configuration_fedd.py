@@ -182,6 +182,8 @@ class FEDDConfig(PreTrainedConfig):
                 f"This is the configuration of a {found!r}, not of a {cls.model_type!r} model. To put new heads on a "
                 "diffusers UNet2DModel, type FEDDForSegmentation.from_backbone(...)."
             )
+        if kwargs.get("dtype") == "auto":  # which pipelines pass, and transformers would set
+            del kwargs["dtype"]
         if "id2label" in kwargs:
             kwargs.setdefault("label2id", {label: int(index) for index, label in kwargs["id2label"].items()})
         known, added = _known_fields(cls, config_dict)

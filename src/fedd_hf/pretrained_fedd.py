@@ -57,7 +57,7 @@ class FEDDPreTrainedModel(PreTrainedModel):
         if isinstance(module, nn.Linear | nn.Conv2d | nn.GroupNorm):
             module.reset_parameters()
         else:
-            super()._init_weights(module)
+            PreTrainedModel._init_weights(self, module)  # by name: models on other frozen networks use this rule too
 
     def post_init(self) -> None:
         """Finish the construction."""

@@ -157,8 +157,9 @@ def read_backbone_tensors(folder: Path, variant: str | None = None) -> dict[str,
         ValueError: If some are missing, of another dtype than floats, or quantised.
     """
     path = unet_folder(folder)
-    if json.loads((path / "config.json").read_text()).get("quantization_config") is not None:
-        raise ValueError(f"{path} has a `quantization_config`; FEDD reads UNets of {', '.join(FLOAT_DTYPES)} only.")
+    config = path / "config.json"
+    if json.loads(config.read_text()).get("quantization_config") is not None:
+        raise ValueError(f"{config} has a `quantization_config`; FEDD reads UNets of {', '.join(FLOAT_DTYPES)} only.")
     for file in _weight_files(path, variant):
         check_dtypes(file)
     loading = {"use_safetensors": True, "local_files_only": True, "output_loading_info": True}

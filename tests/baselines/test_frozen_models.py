@@ -33,7 +33,7 @@ def test_every_network_returns_the_maps_that_it_announces(name, pixel_values):
     network = open_network(name, weights="random")
 
     with torch.no_grad():
-        maps = network(pixel_values)
+        maps = network.read(pixel_values)
 
     assert tuple(feature_map.shape[1] for feature_map in maps) == network.channels
     assert all(len(feature_map) == 2 for feature_map in maps)
@@ -41,8 +41,8 @@ def test_every_network_returns_the_maps_that_it_announces(name, pixel_values):
 
 
 def test_colour_is_the_photo_and_position_is_where_a_pixel_lies(pixel_values):
-    (colour,) = open_network("colour")(pixel_values)
-    (both,) = open_network("colour and position")(pixel_values)
+    (colour,) = open_network("colour").read(pixel_values)
+    (both,) = open_network("colour and position").read(pixel_values)
 
     torch.testing.assert_close(colour, pixel_values)
     torch.testing.assert_close(both[:, :3], pixel_values)
@@ -53,7 +53,7 @@ def test_colour_is_the_photo_and_position_is_where_a_pixel_lies(pixel_values):
 @pytest.mark.parametrize(("size", "patches"), [(32, 2), (126, 9), (128, 9)])
 def test_dinov2_sees_a_whole_number_of_patches(size, patches):
     with torch.no_grad():
-        (tokens,) = open_network(DINOV2, weights="random")(torch.zeros(1, 3, size, size))
+        (tokens,) = open_network(DINOV2, weights="random").read(torch.zeros(1, 3, size, size))
 
     assert tokens.shape == (1, 384, patches, patches)
 

@@ -536,6 +536,7 @@ def test_the_written_folder_holds_the_converted_network(tiny_checkpoint, tiny_st
     expected = convert_state_dict(tiny_state_dict, TINY, dtype)
     assert sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.*")) == [
         "README.md",
+        "model_index.json",
         "scheduler/scheduler_config.json",
         "unet/config.json",
         "unet/diffusion_pytorch_model.safetensors",
@@ -573,7 +574,7 @@ def test_an_empty_output_folder_is_used(tiny_checkpoint, tmp_path):
 
     convert_checkpoint(tiny_checkpoint, tmp_path / "adm", architecture=TINY)
 
-    assert sorted(path.name for path in (tmp_path / "adm").iterdir()) == ["scheduler", "unet"]
+    assert sorted(path.name for path in (tmp_path / "adm").iterdir()) == ["model_index.json", "scheduler", "unet"]
 
 
 def test_an_interrupted_conversion_leaves_nothing(tiny_checkpoint, tmp_path, monkeypatch):
@@ -590,9 +591,9 @@ def test_an_interrupted_conversion_leaves_nothing(tiny_checkpoint, tmp_path, mon
 def test_a_bit_that_flips_on_disk_is_noticed_and_nothing_is_left(tiny_checkpoint, tmp_path, monkeypatch):
     save_pretrained = UNet2DModel.save_pretrained
 
-    def save_damaged(unet, folder):
-        save_pretrained(unet, folder)
-        path = folder / "diffusion_pytorch_model.safetensors"
+    def save_damaged(unet, folder, **options):
+        save_pretrained(unet, folder, **options)
+        path = Path(folder) / "diffusion_pytorch_model.safetensors"
         content = path.read_bytes()
         path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
 

@@ -75,19 +75,32 @@ def announce_header(path, length):
     [
         ("_attn_implementation_internal", "stranger/kernel"),  # CVE-2026-4372
         ("attn_implementation", "stranger/kernel"),
-        ("trust_remote_code", True),
         ("quantization_config", {"quant_method": "torchao"}),
         ("transformers_weights", "other.safetensors"),
-        ("text_config", {"_name_or_path": "stranger/model"}),
+        ("auto_map", {"AutoModel": "stranger/code--stranger.Stranger"}),
+        ("user_attributes", {"fusion_config": {"patch_embeddings": True}}),
     ],
 )
-def test_a_field_that_no_configuration_of_fedd_has_is_refused(whole, loader, name, value):
+def test_a_field_that_transformers_acts_on_is_refused_by_name(whole, loader, name, value):
     edit_json(whole / "config.json", **{name: value})
 
-    with pytest.raises(
-        ValueError, match=rf"config.json of FEDD holds fields of FEDDConfig only, got also \['{name}'\]"
-    ):
+    named = next(iter(value)) if name == "user_attributes" else name
+    with pytest.raises(ValueError, match=rf"config.json of FEDD may not hold .*'{named}'|trust_remote_code"):
         loader(whole)
+
+
+@pytest.mark.parametrize("loader", [*LOADERS.values(), FEDDConfig.from_pretrained, AutoConfig.from_pretrained])
+@pytest.mark.parametrize(
+    ("name", "value"), [("trust_remote_code", True), ("text_config", {"_name_or_path": "stranger/model"})]
+)
+def test_a_field_that_no_configuration_of_fedd_has_is_named_and_dropped(whole, loader, name, value, messages):
+    edit_json(whole / "config.json", **{name: value})
+
+    loaded = loader(whole)
+
+    config = getattr(loaded[0] if isinstance(loaded, tuple) else loaded, "config", loaded)
+    assert not hasattr(config, name)
+    assert any(f"ignored: ['{name}']" in message for message in messages())
 
 
 @pytest.mark.parametrize("name", ["trust_remote_code", "quantization_config", "pretrained_model_name_or_path"])
@@ -188,7 +201,7 @@ def test_floats_that_are_given_out_for_integers_are_refused(request, form, dtype
 
 
 def test_integers_that_are_given_out_for_floats_are_refused(whole):
-    name = "decode_head.layers.1.num_batches_tracked"
+    name = "decode_head.members.0.layers.1.num_batches_tracked"
     edit_header(whole / "model.safetensors", lambda header: header[name].update(dtype="F64"))
 
     with pytest.raises(ValueError, match=rf"'{name}' of .* must be of one of the dtypes \['I64'\], got F64"):

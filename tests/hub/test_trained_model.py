@@ -59,7 +59,7 @@ def test_model_processor_code_and_card_are_one_commit(hub, save, tiny_backbone):
         "model.safetensors",
         "preprocessor_config.json",
     }
-    assert len(repository.files) == 9
+    assert len(repository.files) == 10
 
 
 def test_the_card_is_ours_and_says_what_is_known(hub, save, tiny_backbone):

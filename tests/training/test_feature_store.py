@@ -64,7 +64,7 @@ def test_stored_features_are_exactly_those_of_the_backbone(
 
     pixel_values = as_model_sees(processor, painted)
     for start in (0, 3):
-        expected = model.backbone(pixel_values[start : start + 3])
+        expected = model.backbone(pixel_values[start : start + 3]).feature_maps
         for photo in range(3):
             for stored, wanted in zip(read_maps(files[start + photo]), expected, strict=True):
                 assert torch.equal(stored, wanted[photo].movedim(0, -1))
@@ -81,16 +81,15 @@ def test_features_are_rounded_to_float16(make_store, make_segmenter, painted, ac
         assert all(torch.equal(stored, full.half()) for stored, full in zip(of_photo, wanted, strict=True))
 
 
-def test_maps_are_ordered_by_timestep_then_by_block_and_have_the_sizes_of_the_blocks(
+def test_maps_are_those_of_the_blocks_with_the_channels_of_all_timesteps(
     make_store, make_segmenter, processor, painted, accelerator
 ):
     model = make_segmenter(blocks=[1, 4, 7], timesteps=[0, 50, 999])
 
     maps = read_maps(make_store(model, dtype="float32", batch_size=6).extract(painted, accelerator)[0])
 
-    shapes = [(8, 8, 16), (16, 16, 16), (32, 32, 8)]
-    assert [tuple(stored.shape) for stored in maps] == shapes * 3
-    expected = model.backbone(as_model_sees(processor, painted))
+    assert [tuple(stored.shape) for stored in maps] == [(8, 8, 48), (16, 16, 48), (32, 32, 24)]
+    expected = model.backbone(as_model_sees(processor, painted)).feature_maps
     assert all(torch.equal(stored, wanted[0].movedim(0, -1)) for stored, wanted in zip(maps, expected, strict=True))
 
 
@@ -103,7 +102,7 @@ def test_pooled_features_are_those_that_the_classifier_pools(
         make_store(model, dtype="float32", batch_size=6, pooled_size=64).extract(painted, accelerator)
     )
 
-    (feature_map,) = model.backbone(as_model_sees(processor, painted))
+    (feature_map,) = model.backbone(as_model_sees(processor, painted)).feature_maps
     assert pooled.shape == (6, 1, 64)
     assert torch.equal(pooled[:, 0], pool_features(feature_map, 64))
 
@@ -117,7 +116,9 @@ def test_pooled_features_of_several_readings_keep_their_order(
         make_store(model, dtype="float32", batch_size=6, pooled_size=16).extract(painted, accelerator)
     )
 
-    expected = [pool_features(feature_map, 16) for feature_map in model.backbone(as_model_sees(processor, painted))]
+    feature_maps = model.backbone(as_model_sees(processor, painted)).feature_maps
+    of_timesteps = zip(*(feature_map.chunk(2, dim=1) for feature_map in feature_maps), strict=True)
+    expected = [pool_features(part, 16) for parts in of_timesteps for part in parts]
     assert torch.equal(pooled, torch.stack(expected, dim=1))
 
 
@@ -250,7 +251,7 @@ def test_what_changes_features_goes_to_another_folder(
 
 def test_what_changes_only_the_head_shares_the_folder(make_store, make_segmenter):
     model = make_segmenter(ensemble_size=3, hidden_sizes=[4, 4], voting="mean")
-    torch.nn.init.ones_(model.decode_head.projection.weight)
+    torch.nn.init.ones_(model.decode_head.members[0].projections[0].weight)
 
     assert make_store(model, processor=FEDDImageProcessor(size=32, num_labels=9)).folder == make_store().folder
 

@@ -30,14 +30,8 @@ def two_epochs(monkeypatch):
 
 
 def members_of(head):
-    """Split the head's weights into those of each member."""
-    states = []
-    for index in range(head.ensemble_size):
-        state = {}
-        for name, tensor in head.state_dict().items():
-            state[name] = tensor.chunk(head.ensemble_size)[index].clone() if tensor.ndim else tensor.clone()
-        states.append(state)
-    return states
+    """Return the weights of each member."""
+    return [member.state_dict() for member in head.members]
 
 
 # --- stop rule
@@ -202,7 +196,7 @@ def test_members_differ_and_are_in_evaluation_mode(make_segmenter, tiny, acceler
     losses = train_as_original(model, tiny, 0, accelerator)
 
     first, second, third = members_of(model.decode_head)
-    name = "projection.weight"
+    name = "projections.0.weight"
     assert not torch.equal(first[name], second[name])
     assert not torch.equal(second[name], third[name])
     assert len(losses) == 3
@@ -232,7 +226,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others(
         weights.append(weights_of(model.decode_head))
 
     assert_same_bits(weights[0], weights[1])
-    assert not torch.equal(weights[0]["projection.weight"], weights[2]["projection.weight"])
+    assert not torch.equal(weights[0]["members.0.projections.0.weight"], weights[2]["members.0.projections.0.weight"])
 
 
 def test_training_changes_the_head_and_nothing_else(
@@ -256,11 +250,10 @@ def test_the_recipe_is_chosen_by_its_name(make_segmenter, tiny, accelerator, two
     assert_same_bits(weights_of(chosen.decode_head), weights_of(direct.decode_head))
 
 
-def plain_network(member):
-    """The pixel classifier of ddpm-segmentation, with the weights of a member."""
-    widths = member.projection.weight.shape[:2], member.layers[2].weight.shape[:2], member.layers[5].weight.shape[:2]
-    (first, inputs), (second, _), (outputs, _) = widths
-    network = nn.Sequential(
+def plain_network(*sizes):
+    """The pixel classifier of ddpm-segmentation."""
+    inputs, first, second, outputs = sizes
+    return nn.Sequential(
         nn.Linear(inputs, first),
         nn.ReLU(),
         nn.BatchNorm1d(first),
@@ -269,23 +262,17 @@ def plain_network(member):
         nn.BatchNorm1d(second),
         nn.Linear(second, outputs),
     )
-    with torch.no_grad():
-        for layer, source in zip(
-            (network[0], network[3], network[6]), (member.projection, *member.layers[2::3]), strict=True
-        ):
-            layer.weight.copy_(source.weight.flatten(1))
-            layer.bias.copy_(source.bias)
-    return network
 
 
 def test_the_result_is_that_of_the_obvious_loop_on_upsampled_features(make_segmenter, tiny, accelerator, monkeypatch):
     monkeypatch.setattr(original_recipe, "MAX_EPOCHS", 1)
-    model, start = make_segmenter(ensemble_size=1), make_segmenter(ensemble_size=1)
+    model = make_segmenter(ensemble_size=1)
     (loss,) = train_as_original(model, tiny, 3, accelerator)
 
+    config = model.config
+    network = plain_network(sum(config.feature_channels), *config.hidden_sizes, config.num_labels)
     set_seed(int(np.random.SeedSequence([3, 0]).generate_state(1)[0]))
-    start.decode_head.apply(start._init_weights)
-    network = plain_network(start.decode_head)
+    network.apply(original_recipe.draw_weights)
     upsampled = [
         F.interpolate(feature_map.movedim(-1, 0)[None], (16, 16), mode="bilinear", align_corners=False)
         for of_photo in tiny.maps

@@ -190,7 +190,7 @@ class _StoredBackbone(nn.Module):
         super().__init__()
         self.files, self.pooled = {file.stem: file for file in files}, pooled
 
-    def forward(self, pixel_values: Tensor) -> BackboneOutput:
+    def forward(self, pixel_values: Tensor, **kwargs: Any) -> BackboneOutput:
         photos = [self._read(photo) for photo in pixel_values.cpu()]
         maps = tuple(torch.stack(maps).to(pixel_values.device) for maps in zip(*photos, strict=True))
         return BackboneOutput(feature_maps=maps)

@@ -15,20 +15,19 @@ MAY_IMPORT = {
     "decode_head_fedd": {"configuration_fedd"},
     "modeling_fedd": {"configuration_fedd", "backbone_fedd", "decode_head_fedd"},
     "image_processing_fedd": set(),
-    "skin_tone": set(),
-    "pixel_class": set(),
+    "labels": set(),
     "checkpoints": {"configuration_fedd", "backbone_fedd"},
     "pipelines": MODEL_FAMILY,
-    "data": {"skin_tone", "pixel_class", "image_processing_fedd"},  # one safe way to read a photo
+    "data": {"labels", "image_processing_fedd"},  # one safe way to read a photo
     "training": MODEL_FAMILY | {"data"},
-    "baselines": MODEL_FAMILY | {"checkpoints", "training", "data"},
-    "inference": MODEL_FAMILY | {"data", "skin_tone"},
-    "evaluation": {"skin_tone"},
-    "experiments": MODEL_FAMILY | {"training", "inference", "evaluation", "data", "baselines", "skin_tone"},
-    "figures": {"evaluation", "skin_tone", "pixel_class"},
+    "baselines": MODEL_FAMILY | {"checkpoints", "training", "data", "labels"},
+    "inference": MODEL_FAMILY | {"data", "labels"},
+    "evaluation": {"labels"},
+    "experiments": MODEL_FAMILY | {"training", "inference", "evaluation", "data", "baselines", "labels"},
+    "figures": {"evaluation", "labels"},
     "hub": {"evaluation", "figures"},
     "demo": MODEL_FAMILY | {"inference", "evaluation", "figures"},
-    "__init__": MODEL_FAMILY | {"skin_tone"},
+    "__init__": MODEL_FAMILY | {"labels"},
 }
 IMPORTS_EVERYTHING = {"cli", "__main__"}
 WITHOUT_TORCH = {"evaluation", "figures", "hub"}

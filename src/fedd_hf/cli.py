@@ -277,7 +277,7 @@ def _replaced_content(folder: Path) -> Iterator[Path]:
 def _draw_quickstart(report: dict[str, Any], folder: Path) -> None:
     from fedd_hf.figures.by_tone import draw_by_tone
     from fedd_hf.figures.overlays import draw_overlays
-    from fedd_hf.pixel_class import PixelClass
+    from fedd_hf.labels import PixelClass, SkinTone
 
     rows = report["segmentation"]["by_tone"] + report["malignancy"]["by_tone"]
     title = f"FEDD on painted photos, {3 * report['data']['train_per_tone']} labelled, by skin tone (95 % intervals)"
@@ -286,7 +286,7 @@ def _draw_quickstart(report: dict[str, Any], folder: Path) -> None:
     names = sorted(file.name for file in (folder / "photos").iterdir())[:6]
     photos = [Image.open(folder / "photos" / name) for name in names]
     truths, maps = ([np.array(Image.open(folder / kind / name)) for name in names] for kind in ("masks", "maps"))
-    titles = [f"tone {tone}" for tone in ("I-II", "III-IV", "V-VI") * 2]
+    titles = [f"tone {tone.label}" for tone in 2 * list(SkinTone)]
     sheet = draw_overlays(photos, truths, maps, labels, titles)
     sheet.savefig(folder / "overlays.png", dpi=100, metadata={"Software": None})
 

@@ -19,7 +19,7 @@ from fedd_hf.data.splits import (
     split_photos,
 )
 from fedd_hf.data.synthetic import paint_dataset
-from fedd_hf.skin_tone import SkinTone
+from fedd_hf.labels import SkinTone
 
 TONES = ["I-II", "III-IV", "V-VI", None]
 

@@ -8,7 +8,6 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from PIL import Image
 
-from fedd_hf.configuration_fedd import SEGMENTATION_LABELS
 from fedd_hf.data.synthetic import paint_dataset
 from fedd_hf.evaluation.report import read_report
 from fedd_hf.experiments import clustering
@@ -20,6 +19,7 @@ from fedd_hf.experiments.clustering import (
     score_clusters,
     score_silhouette,
 )
+from fedd_hf.labels import SEGMENTATION_LABELS
 from fedd_hf.training.arguments import ReadingArguments
 
 BACKGROUND, LESION, _, _, SKIN = range(len(SEGMENTATION_LABELS))

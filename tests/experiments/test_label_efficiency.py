@@ -15,7 +15,6 @@ from PIL import Image
 
 from fedd_hf import FEDDForSegmentation
 from fedd_hf.backbone_fedd import read_backbone_config
-from fedd_hf.configuration_fedd import SEGMENTATION_LABELS
 from fedd_hf.data import loading
 from fedd_hf.data.loading import DataArguments, load_splits
 from fedd_hf.data.schema import SPLITS, tone_labels
@@ -36,6 +35,7 @@ from fedd_hf.experiments.random_backbone import write_random_backbone
 from fedd_hf.experiments.trial import Trial
 from fedd_hf.experiments.units import unit_of
 from fedd_hf.inference import count_pixels, predict_classification, predict_segmentation
+from fedd_hf.labels import SEGMENTATION_LABELS
 from fedd_hf.training.arguments import ClassificationArguments, ReadingArguments, SegmentationArguments
 
 SKIN = SEGMENTATION_LABELS.index("skin")

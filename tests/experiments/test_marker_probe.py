@@ -11,13 +11,13 @@ from PIL import Image
 from scipy import ndimage
 
 from fedd_hf import FEDDImageProcessor
-from fedd_hf.configuration_fedd import SEGMENTATION_LABELS
 from fedd_hf.data.schema import make_dataset
 from fedd_hf.data.synthetic import paint_dataset
 from fedd_hf.evaluation.report import read_report
 from fedd_hf.experiments import marker_probe
 from fedd_hf.experiments.marker_probe import probe_markers, tabulate_shifts
 from fedd_hf.experiments.painting_over import choose_skin, paint_over, widen
+from fedd_hf.labels import SEGMENTATION_LABELS
 
 BACKGROUND, LESION, MARKER, RULER, SKIN = range(len(SEGMENTATION_LABELS))
 SKIN_COLOUR, BLUE, CLOTH_COLOUR = (200, 150, 120), (30, 30, 220), (10, 120, 10)

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from fedd_hf.evaluation.report import HEADLINES
 from fedd_hf.figures.by_tone import draw_by_tone
 from fedd_hf.figures.style import TITLES, TONE_COLOURS
-from fedd_hf.skin_tone import SkinTone
+from fedd_hf.labels import SkinTone
 
 TONES = ["all", *(tone.label for tone in SkinTone)]
 

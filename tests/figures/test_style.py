@@ -11,7 +11,7 @@ from PIL import Image
 from fedd_hf.evaluation.by_tone import MEAN_OF_TONES, OVERALL
 from fedd_hf.evaluation.by_tone import TONES as TONES_OF_ROWS
 from fedd_hf.figures import style
-from fedd_hf.pixel_class import PixelClass
+from fedd_hf.labels import PixelClass
 
 DECISIONS = ("accuracy", "balanced_accuracy", "f1", "sensitivity", "specificity")
 

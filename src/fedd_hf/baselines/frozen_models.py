@@ -15,9 +15,9 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedConfig, set_seed
 from transformers.modeling_outputs import ImageClassifierOutput
 
-from fedd_hf.configuration_fedd import MALIGNANCY_LABELS, SEGMENTATION_LABELS
 from fedd_hf.decode_head_fedd import FEDDDecodeHead
 from fedd_hf.image_processing_fedd import FEDDImageProcessor
+from fedd_hf.labels import MALIGNANCY_LABELS, SEGMENTATION_LABELS
 from fedd_hf.modeling_fedd import (
     FEDDForImageClassification,
     FEDDForSegmentation,

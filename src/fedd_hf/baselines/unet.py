@@ -11,8 +11,8 @@ from datasets import Dataset
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from fedd_hf.configuration_fedd import SEGMENTATION_LABELS
 from fedd_hf.image_processing_fedd import IGNORE_INDEX, FEDDImageProcessor
+from fedd_hf.labels import SEGMENTATION_LABELS
 from fedd_hf.modeling_fedd import FEDDSegmenterOutput
 
 from .arguments import UNET_RECIPE, FittingArguments

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from datasets import Dataset, DatasetDict, concatenate_datasets, load_dataset
 
-from fedd_hf.skin_tone import SkinTone
+from fedd_hf.labels import SkinTone
 
 from .ddi import load_ddi
 from .schema import FEATURES

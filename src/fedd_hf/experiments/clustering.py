@@ -21,12 +21,13 @@ from sklearn.metrics import adjusted_rand_score, silhouette_score
 from tqdm.auto import tqdm
 
 from fedd_hf.backbone_fedd import locate_backbone, read_backbone_config
-from fedd_hf.configuration_fedd import SEGMENTATION_LABELS, FEDDConfig
+from fedd_hf.configuration_fedd import FEDDConfig
 from fedd_hf.data.schema import tone_labels
 from fedd_hf.evaluation.by_tone import sample_of
 from fedd_hf.evaluation.intervals import interval, value_of
 from fedd_hf.evaluation.report import describe_machine, read_report, write_report
 from fedd_hf.image_processing_fedd import IGNORE_INDEX, FEDDImageProcessor
+from fedd_hf.labels import SEGMENTATION_LABELS
 from fedd_hf.modeling_fedd import FEDDForSegmentation
 from fedd_hf.training.arguments import ReadingArguments
 from fedd_hf.training.feature_store import compute_features

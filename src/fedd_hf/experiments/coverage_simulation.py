@@ -21,7 +21,7 @@ from fedd_hf.evaluation.classification import classification_metrics
 from fedd_hf.evaluation.intervals import NUM_DRAWS, Metric, difference_of_tones, interval
 from fedd_hf.evaluation.report import describe_machine, read_report, write_report
 from fedd_hf.evaluation.segmentation import segmentation_metrics
-from fedd_hf.skin_tone import SkinTone
+from fedd_hf.labels import SkinTone
 
 NUM_PHOTOS = (10, 20, 30, 50, 66, 200)  # of each skin tone
 PIXELS = 256 * 256

@@ -9,12 +9,11 @@ from functools import cached_property
 import numpy as np
 from datasets import Dataset, concatenate_datasets
 
-from fedd_hf.configuration_fedd import SEGMENTATION_LABELS
 from fedd_hf.data.ddi.release import released_splits
 from fedd_hf.data.loading import DataArguments, load_splits, need_split
 from fedd_hf.data.schema import tone_labels
 from fedd_hf.data.splits import draw_nested, keep_photos, select_label_fraction, select_photos, select_skin_tones
-from fedd_hf.skin_tone import SkinTone
+from fedd_hf.labels import SEGMENTATION_LABELS, SkinTone
 
 LABELLED_PHOTOS = {0.05: 30, 0.10: 60, 0.15: 90, 0.20: 120}  # of FEDD (MICCAI 2023), by share of DDI that is labelled
 TASK_OF_LOADER = {"segmentation": "segmentation", "malignancy": "classification"}

@@ -9,9 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from fedd_hf.labels import MALIGNANCY_COLOURS
+
 from .style import FONT, TONE_COLOURS, TONES, WIDTH
 
-DIAGNOSIS_COLOURS = {"benign": "#56B4E9", "malignant": "#D55E00"}  # Okabe and Ito
 MAX_DISEASES = 25
 LEGEND: dict[str, Any] = {"ncols": 3, "fontsize": FONT, "frameon": False, "columnspacing": 1}
 
@@ -40,7 +41,7 @@ def draw_counts(counts: dict[str, Any]) -> Figure:
 
 def _draw_diagnoses(axis: Axes, rows: list[dict[str, Any]]) -> None:
     photos = Counter({(row["skin_tone"], bool(row["malignant"])): row["photos"] for row in rows})
-    for offset, (name, colour) in zip((-0.2, 0.2), DIAGNOSIS_COLOURS.items(), strict=True):
+    for offset, (name, colour) in zip((-0.2, 0.2), MALIGNANCY_COLOURS.items(), strict=True):
         heights = [photos[tone, name == "malignant"] for tone in TONES]
         bars = axis.bar([place + offset for place in range(len(TONES))], heights, width=0.38, color=colour, label=name)
         axis.bar_label(bars, fontsize=FONT, padding=1)

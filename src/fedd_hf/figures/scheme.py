@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from PIL import Image
 
-from fedd_hf.pixel_class import PixelClass
+from fedd_hf.labels import PixelClass
 
 from .overlays import LABELS, colour_map
 from .style import CLASS_COLOURS, WIDTH

@@ -18,8 +18,7 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from fedd_hf.pixel_class import PixelClass
-from fedd_hf.skin_tone import SkinTone
+from fedd_hf.labels import PixelClass, SkinTone
 
 FONT = 8.0  # points, of ticks and notes; figures are printed at their size, two columns being 7 inches
 WIDTH = 7.0  # inches
@@ -31,9 +30,7 @@ CLASS_COLOURS: dict[str, tuple[int, int, int]] = {kind.label: kind.colour for ki
 TONES = tuple(tone.label for tone in SkinTone)
 TONE_COLOURS = {
     "all": "#5B6770",
-    SkinTone.I_II.label: "#EBC8A4",
-    SkinTone.III_IV.label: "#B4794C",
-    SkinTone.V_VI.label: "#5C3A26",
+    **{tone.label: tone.colour for tone in SkinTone},
     "mean of tones": "#9AA7B0",
 }
 TONE_MARKERS = {"all": "D", TONES[0]: "o", TONES[1]: "s", TONES[2]: "^", "mean of tones": "X"}

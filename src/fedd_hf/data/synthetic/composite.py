@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from fedd_hf.data.masks import encode_png
 from fedd_hf.data.schema import make_dataset
 from fedd_hf.image_processing_fedd import read_image
-from fedd_hf.pixel_class import PixelClass
+from fedd_hf.labels import PixelClass
 
 from .masks import BACKGROUND, LESION, MARKER, RULER, SKIN, check_size, paint_surroundings
 from .rulers import paint_ruler

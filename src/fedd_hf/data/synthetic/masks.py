@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from fedd_hf.pixel_class import PixelClass
+from fedd_hf.labels import PixelClass
 
 from .textures import smooth_noise, unit_grid
 

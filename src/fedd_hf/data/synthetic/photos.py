@@ -9,7 +9,7 @@ from tqdm.auto import tqdm
 
 from fedd_hf.data.masks import encode_png
 from fedd_hf.data.schema import make_dataset
-from fedd_hf.skin_tone import SkinTone
+from fedd_hf.labels import SkinTone
 
 from .lesions import paint_lesion
 from .masks import BACKGROUND, LESION, MARKER, RULER, SKIN, check_size, paint_mask

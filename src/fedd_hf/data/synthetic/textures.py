@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageDraw
 
-from fedd_hf.skin_tone import SkinTone
+from fedd_hf.labels import SkinTone
 
 # Individual typology angle (mean, spread, lowest, highest), a* and b* of each group. Source: Chardon 1991 and
 # Del Bino 2013 for the angle, which is above 41 degrees in light skin and below 10 in brown and dark skin.

@@ -1,8 +1,9 @@
 import pytest
 
+from fedd_hf import configuration_fedd, labels
 from fedd_hf.image_processing_fedd import IGNORE_INDEX as PROCESSOR_IGNORE_INDEX
 from fedd_hf.image_processing_fedd import FEDDImageProcessor
-from fedd_hf.pixel_class import IGNORE_INDEX, PixelClass
+from fedd_hf.labels import IGNORE_INDEX, PixelClass
 
 
 def test_the_ids_are_those_of_the_released_masks():
@@ -41,3 +42,8 @@ def test_the_id_of_a_pixel_that_does_not_count_is_no_class_and_the_same_everywhe
 
 def test_the_image_processor_allows_as_many_classes_by_default():
     assert FEDDImageProcessor().num_labels == len(PixelClass)
+
+
+@pytest.mark.parametrize("name", ["SEGMENTATION_LABELS", "MALIGNANCY_LABELS"])
+def test_the_names_are_those_of_the_configuration(name):
+    assert getattr(labels, name) == getattr(configuration_fedd, name)

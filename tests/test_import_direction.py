@@ -16,11 +16,11 @@ MAY_IMPORT = {
     "modeling_fedd": {"configuration_fedd", "backbone_fedd", "decode_head_fedd"},
     "image_processing_fedd": set(),
     "labels": set(),
-    "checkpoints": {"configuration_fedd", "backbone_fedd"},
+    "convert": {"configuration_fedd", "backbone_fedd"},
     "pipelines": MODEL_FAMILY,
     "data": {"labels", "image_processing_fedd"},  # one safe way to read a photo
     "training": MODEL_FAMILY | {"data"},
-    "baselines": MODEL_FAMILY | {"checkpoints", "training", "data", "labels"},
+    "baselines": MODEL_FAMILY | {"training", "data", "labels"},
     "inference": MODEL_FAMILY | {"data", "labels"},
     "evaluation": {"labels"},
     "experiments": MODEL_FAMILY | {"training", "inference", "evaluation", "data", "baselines", "labels"},
@@ -31,7 +31,7 @@ MAY_IMPORT = {
 }
 IMPORTS_EVERYTHING = {"cli", "__main__"}
 WITHOUT_TORCH = {"evaluation", "figures", "hub"}
-READ_PICKLES = {PACKAGE / "checkpoints" / f"{name}.py" for name in ("guided_diffusion", "efficientnet_lite0")}
+READ_PICKLES = {PACKAGE / "convert.py", PACKAGE / "baselines" / "efficientnet_lite0.py"}
 TORCH_LIBRARIES = {"torch", "torchvision", "diffusers", "transformers", "accelerate"}
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))

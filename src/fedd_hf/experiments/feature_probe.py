@@ -13,11 +13,11 @@ from datasets import Dataset
 from fedd_hf.evaluation.by_tone import photos_of, sample_of
 from fedd_hf.evaluation.intervals import interval, value_of
 from fedd_hf.evaluation.segmentation import segmentation_metrics
+from fedd_hf.features import FeatureStore
 from fedd_hf.image_processing_fedd import FEDDImageProcessor
 from fedd_hf.inference import predict_segmentation
 from fedd_hf.modeling_fedd import FEDDForSegmentation
 from fedd_hf.training.arguments import ReadingArguments, SegmentationArguments
-from fedd_hf.training.feature_store import FeatureStore
 from fedd_hf.training.pixel_heads import train_pixel_classifiers
 from fedd_hf.training.pixels import StoredFeatures
 from fedd_hf.training.run import open_accelerator

@@ -20,11 +20,11 @@ from fedd_hf.data.schema import tone_labels
 from fedd_hf.evaluation.by_tone import OVERALL, TONES, photos_of, sample_of
 from fedd_hf.evaluation.intervals import interval, paired_difference, value_of
 from fedd_hf.evaluation.report import describe_machine, read_report, write_report
+from fedd_hf.features import hash_json
 from fedd_hf.image_processing_fedd import FEDDImageProcessor
 from fedd_hf.inference import score_photos
 from fedd_hf.labels import SEGMENTATION_LABELS
 from fedd_hf.modeling_fedd import FEDDForImageClassification
-from fedd_hf.training.feature_store import hash_json
 
 from .kept_results import keep
 from .mean_metric import mean_metric

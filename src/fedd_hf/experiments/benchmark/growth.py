@@ -12,10 +12,10 @@ from accelerate import Accelerator
 from datasets import Dataset
 
 from fedd_hf.data.sources import load_ham10000
+from fedd_hf.features import FeatureStore
 from fedd_hf.image_processing_fedd import FEDDImageProcessor
 from fedd_hf.inference import predict_segmentation
 from fedd_hf.modeling_fedd import FEDDForSegmentation
-from fedd_hf.training.feature_store import FeatureStore
 from fedd_hf.training.pixel_heads import train_pixel_classifiers
 from fedd_hf.training.pixels import StoredFeatures
 

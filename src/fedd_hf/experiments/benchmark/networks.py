@@ -70,7 +70,7 @@ def make_heads(config: FEDDConfig) -> FEDDForSegmentation:
 def write_random_features(folder: Path, config: FEDDConfig, num_photos: int) -> list[Path]:
     """Write random features as a feature store holds them, float16, one file per photo.
 
-    Source: [`~fedd_hf.training.feature_store.FeatureStore`].
+    Source: [`~fedd_hf.features.FeatureStore`].
     """
     generator = torch.Generator().manual_seed(0)
     readings = [(timestep, block) for timestep in config.timesteps for block in config.blocks]

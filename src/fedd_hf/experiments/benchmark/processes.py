@@ -21,10 +21,10 @@ from datasets import load_from_disk
 
 from fedd_hf.data.synthetic import paint_dataset
 from fedd_hf.evaluation.report import read_report, write_report
+from fedd_hf.features import FeatureStore
 from fedd_hf.image_processing_fedd import FEDDImageProcessor
 from fedd_hf.labels import SkinTone
 from fedd_hf.modeling_fedd import FEDDForSegmentation
-from fedd_hf.training.feature_store import FeatureStore
 
 from .measure import time_passes
 from .size import BenchmarkArguments

@@ -13,10 +13,10 @@ from accelerate import Accelerator
 from datasets import Dataset
 
 from fedd_hf.data.synthetic import paint_dataset
+from fedd_hf.features import read_maps
 from fedd_hf.image_processing_fedd import FEDDImageProcessor
 from fedd_hf.labels import SkinTone
 from fedd_hf.training.arguments import SegmentationArguments
-from fedd_hf.training.feature_store import read_maps
 from fedd_hf.training.pixel_heads import train_pixel_classifiers
 from fedd_hf.training.pixels import StoredFeatures
 

@@ -15,9 +15,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from fedd_hf import FEDDImageProcessor
+from fedd_hf import features as feature_store
+from fedd_hf.features import compute_features, read_maps, read_pixel_values, read_pooled
 from fedd_hf.modeling_fedd import default_batch_size, pool_features
-from fedd_hf.training import feature_store
-from fedd_hf.training.feature_store import compute_features, read_maps, read_pixel_values, read_pooled
 
 DiskUsage = namedtuple("DiskUsage", ["total", "used", "free"])
 
@@ -705,7 +705,7 @@ def test_maps_are_mapped_into_memory_rather_than_read(tmp_path, run_python):
     feature_store.save_file({"t0050.block04": torch.ones(100, 1000, 1000, dtype=torch.float16)}, file)  # 200 MB
     script = (
         "import json, os, sys\nfrom pathlib import Path\nimport torch\n"
-        "from fedd_hf.training.feature_store import read_maps\n"
+        "from fedd_hf.features import read_maps\n"
         "def resident():\n"
         "    pages = int(Path('/proc/self/statm').read_text().split()[1])\n"
         "    return pages * os.sysconf('SC_PAGE_SIZE')\n"
@@ -727,7 +727,7 @@ from pathlib import Path
 from accelerate import Accelerator
 from datasets import load_from_disk
 from fedd_hf import FEDDForSegmentation, FEDDImageProcessor
-from fedd_hf.training.feature_store import FeatureStore
+from fedd_hf.features import FeatureStore
 
 backbone, photos, root = sys.argv[1:]
 model = FEDDForSegmentation.from_backbone(backbone, blocks=[4, 7], timesteps=[50], image_size=32)

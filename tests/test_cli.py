@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from fedd_hf import FEDDForSegmentation, FEDDImageProcessor, cli, inference, modeling_fedd
+from fedd_hf import FEDDForSegmentation, FEDDImageProcessor, cli, modeling_fedd, prediction
 from fedd_hf.evaluation.report import read_report
 from fedd_hf.experiments import quickstart
 from fedd_hf.training.arguments import ClassificationArguments, SegmentationArguments
@@ -310,13 +310,13 @@ def five_photos(tmp_path):
 def batches(monkeypatch):
     """How many photos were segmented together; two at most fit into a batch."""
     monkeypatch.setattr(modeling_fedd, "_PIXELS_PER_BATCH", 2 * 16 * 16)
-    segment, sizes = inference.segment_photos, []
+    segment, sizes = prediction.segment_photos, []
 
     def note_and_segment(model, processor, photos):
         sizes.append(len(photos))
         return segment(model, processor, photos)
 
-    monkeypatch.setattr(inference, "segment_photos", note_and_segment)
+    monkeypatch.setattr(prediction, "segment_photos", note_and_segment)
     return sizes
 
 
@@ -354,14 +354,14 @@ def test_a_bad_photo_does_not_shorten_a_batch(five_photos, batches, models, tmp_
 
 
 def test_a_photo_on_which_the_model_fails_fails_for_itself_only(five_photos, models, tmp_path, monkeypatch):
-    segment = inference.segment_photos
+    segment = prediction.segment_photos
 
     def fail_on_the_third(model, processor, photos):
         if any(photo.height == 22 for photo in photos):
             raise RuntimeError("out of memory")
         return segment(model, processor, photos)
 
-    monkeypatch.setattr(inference, "segment_photos", fail_on_the_third)
+    monkeypatch.setattr(prediction, "segment_photos", fail_on_the_third)
     result = invoke("predict", five_photos, "--model", models["segmentation"], "--output-dir", tmp_path / "out")
 
     assert result.exit_code == 1

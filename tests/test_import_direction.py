@@ -22,12 +22,12 @@ MAY_IMPORT = {
     "data": {"labels", "image_processing_fedd"},  # one safe way to read a photo
     "training": MODEL_FAMILY | {"features", "data"},
     "baselines": MODEL_FAMILY | {"training", "data", "labels"},
-    "inference": MODEL_FAMILY | {"data", "labels"},
+    "prediction": MODEL_FAMILY | {"data", "labels"},
     "evaluation": {"labels"},
-    "experiments": MODEL_FAMILY | {"features", "training", "inference", "evaluation", "data", "baselines", "labels"},
+    "experiments": MODEL_FAMILY | {"features", "training", "prediction", "evaluation", "data", "baselines", "labels"},
     "figures": {"evaluation", "labels"},
     "hub": {"evaluation", "figures"},
-    "demo": MODEL_FAMILY | {"inference", "evaluation", "figures"},
+    "demo": MODEL_FAMILY | {"prediction", "evaluation", "figures"},
     "__init__": MODEL_FAMILY | {"labels"},
 }
 IMPORTS_EVERYTHING = {"cli", "__main__"}

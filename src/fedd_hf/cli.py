@@ -201,8 +201,8 @@ def _failure(path: Path, error: Exception) -> str:
 
 
 def _run_model(model: Any, processor: Any, photos: list[Image.Image]) -> list[Any]:
-    from fedd_hf.inference import score_photos, segment_photos
     from fedd_hf.modeling_fedd import FEDDForSegmentation
+    from fedd_hf.prediction import score_photos, segment_photos
 
     run = segment_photos if isinstance(model, FEDDForSegmentation) else score_photos
     return run(model, processor, photos)

@@ -18,7 +18,7 @@ from .evaluation.report import markdown_by_tone
 from .figures.overlays import OPACITY, overlay
 from .figures.style import CLASS_COLOURS, TITLES
 from .image_processing_fedd import read_image
-from .inference import SegmentedPhoto, score_photos, stream_segmentations
+from .prediction import SegmentedPhoto, score_photos, stream_segmentations
 
 MAX_FILE_SIZE = "20mb"
 MAX_PIXELS = 25_000_000

@@ -14,7 +14,7 @@ from fedd_hf.baselines.deepderm import (
 )
 from fedd_hf.data.schema import tone_labels
 from fedd_hf.data.synthetic import paint_dataset
-from fedd_hf.inference import predict_classification
+from fedd_hf.prediction import predict_classification
 
 QUICK = FittingArguments(learning_rate=1e-3, batch_size=3, max_epochs=1, patience=1, plateau_patience=1)
 

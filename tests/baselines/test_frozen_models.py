@@ -15,7 +15,7 @@ from fedd_hf.baselines.frozen_models import (
     train_frozen_classifier,
 )
 from fedd_hf.baselines.frozen_networks import DINOV2, NETWORKS, open_network
-from fedd_hf.inference import predict_classification, predict_segmentation
+from fedd_hf.prediction import predict_classification, predict_segmentation
 from fedd_hf.training.arguments import SegmentationArguments
 from fedd_hf.training.pixel_heads import train_pixel_classifiers
 from fedd_hf.training.pixels import StreamedFeatures

@@ -34,8 +34,8 @@ from fedd_hf.experiments.photo_sets import (
 from fedd_hf.experiments.random_backbone import write_random_backbone
 from fedd_hf.experiments.trial import Trial
 from fedd_hf.experiments.units import unit_of
-from fedd_hf.inference import count_pixels, predict_classification, predict_segmentation
 from fedd_hf.labels import SEGMENTATION_LABELS
+from fedd_hf.prediction import count_pixels, predict_classification, predict_segmentation
 from fedd_hf.training.arguments import ClassificationArguments, ReadingArguments, SegmentationArguments
 
 SKIN = SEGMENTATION_LABELS.index("skin")

@@ -7,7 +7,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from fedd_hf import FEDDImageProcessor
 from fedd_hf.decode_head_fedd import FeatureMapLinear, PixelLinear
 from fedd_hf.features import FeatureStore, read_pooled
-from fedd_hf.inference import count_pixels, predict_classification, predict_segmentation, segment_photos
+from fedd_hf.prediction import count_pixels, predict_classification, predict_segmentation, segment_photos
 from fedd_hf.training.arguments import ClassificationArguments, RunArguments, SegmentationArguments
 from fedd_hf.training.malignancy_heads import train_malignancy_classifier
 from fedd_hf.training.pixel_heads import absorb_standardisation, train_pixel_classifiers

@@ -21,7 +21,7 @@ def evaluate_segmentation(predictions: pd.DataFrame, validation: pd.DataFrame | 
 
     Args:
         predictions (`pd.DataFrame`):
-            What [`~fedd_hf.inference.predict_segmentation`] returns.
+            What [`~fedd_hf.prediction.predict_segmentation`] returns.
         validation (`pd.DataFrame`, *optional*):
             The same of validation photos, on which the temperature is fitted.
 
@@ -38,7 +38,7 @@ def evaluate_malignancy(predictions: pd.DataFrame, validation: pd.DataFrame | No
 
     Args:
         predictions (`pd.DataFrame`):
-            What [`~fedd_hf.inference.predict_classification`] returns.
+            What [`~fedd_hf.prediction.predict_classification`] returns.
         validation (`pd.DataFrame`, *optional*):
             The same of validation photos, which choose a threshold and on which the temperature is fitted.
 

@@ -26,7 +26,7 @@ from fedd_hf.baselines.frozen_networks import WITHOUT_WEIGHTS
 from fedd_hf.baselines.unet import UNetForSegmentation, train_unet
 from fedd_hf.data.loading import DataArguments, load_splits, need_split
 from fedd_hf.evaluation.report import NOT_A_COMPARISON, write_report
-from fedd_hf.inference import predict_classification
+from fedd_hf.prediction import predict_classification
 from fedd_hf.training.arguments import SegmentationArguments
 from fedd_hf.training.pixel_heads import train_pixel_classifiers
 

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from fedd_hf.features import FeatureStore, read_maps, read_pooled
 from fedd_hf.image_processing_fedd import FEDDImageProcessor
-from fedd_hf.inference import predict_classification
 from fedd_hf.modeling_fedd import FEDDForImageClassification, FEDDForSegmentation
+from fedd_hf.prediction import predict_classification
 from fedd_hf.training.arguments import ClassificationArguments, ReadingArguments, SegmentationArguments
 from fedd_hf.training.malignancy_heads import PAPER_READINGS, paper_reading, train_malignancy_classifier
 from fedd_hf.training.pixel_heads import train_pixel_classifiers

@@ -15,8 +15,8 @@ from fedd_hf.evaluation.intervals import interval, value_of
 from fedd_hf.evaluation.segmentation import segmentation_metrics
 from fedd_hf.features import FeatureStore
 from fedd_hf.image_processing_fedd import FEDDImageProcessor
-from fedd_hf.inference import predict_segmentation
 from fedd_hf.modeling_fedd import FEDDForSegmentation
+from fedd_hf.prediction import predict_segmentation
 from fedd_hf.training.arguments import ReadingArguments, SegmentationArguments
 from fedd_hf.training.pixel_heads import train_pixel_classifiers
 from fedd_hf.training.pixels import StoredFeatures

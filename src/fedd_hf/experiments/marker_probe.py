@@ -22,9 +22,9 @@ from fedd_hf.evaluation.intervals import interval, paired_difference, value_of
 from fedd_hf.evaluation.report import describe_machine, read_report, write_report
 from fedd_hf.features import hash_json
 from fedd_hf.image_processing_fedd import FEDDImageProcessor
-from fedd_hf.inference import score_photos
 from fedd_hf.labels import SEGMENTATION_LABELS
 from fedd_hf.modeling_fedd import FEDDForImageClassification
+from fedd_hf.prediction import score_photos
 
 from .kept_results import keep
 from .mean_metric import mean_metric

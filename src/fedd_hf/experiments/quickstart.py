@@ -20,8 +20,8 @@ from fedd_hf.evaluation.by_tone import classification_by_tone, segmentation_by_t
 from fedd_hf.evaluation.report import describe_machine, read_report, write_report
 from fedd_hf.features import FeatureStore, pool_labelled
 from fedd_hf.image_processing_fedd import FEDDImageProcessor
-from fedd_hf.inference import predict_classification, predict_segmentation
 from fedd_hf.modeling_fedd import FEDDForImageClassification, FEDDForSegmentation
+from fedd_hf.prediction import predict_classification, predict_segmentation
 from fedd_hf.training.arguments import ClassificationArguments, SegmentationArguments
 from fedd_hf.training.malignancy_heads import train_malignancy_classifier
 from fedd_hf.training.pixel_heads import train_pixel_classifiers

@@ -9,8 +9,8 @@ from datasets import Dataset
 
 from fedd_hf.evaluation.report import describe_machine
 from fedd_hf.image_processing_fedd import FEDDImageProcessor
-from fedd_hf.inference import stream_segmentations
 from fedd_hf.modeling_fedd import FEDDForSegmentation
+from fedd_hf.prediction import stream_segmentations
 
 from .feature_method import FeatureMethod
 from .published import published_run_times

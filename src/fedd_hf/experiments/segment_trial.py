@@ -8,7 +8,7 @@ import pandas as pd
 from PIL import Image
 
 from fedd_hf.image_processing_fedd import FEDDImageProcessor
-from fedd_hf.inference import PhotoModel, predict_segmentation, stream_segmentations
+from fedd_hf.prediction import PhotoModel, predict_segmentation, stream_segmentations
 
 from .trial import Trial
 

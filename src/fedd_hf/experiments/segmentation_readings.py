@@ -19,8 +19,8 @@ from fedd_hf.decode_head_fedd import vote
 from fedd_hf.evaluation.segmentation import COUNTS, iou
 from fedd_hf.features import FeatureStore
 from fedd_hf.image_processing_fedd import FEDDImageProcessor
-from fedd_hf.inference import count_pixels
 from fedd_hf.modeling_fedd import FEDDForSegmentation
+from fedd_hf.prediction import count_pixels
 from fedd_hf.training.arguments import SegmentationArguments
 from fedd_hf.training.pixel_heads import train_pixel_classifiers
 from fedd_hf.training.pixels import PixelDraws, StoredFeatures, pass_on

@@ -62,12 +62,12 @@ class Method(Protocol):
         """Train, segment `trial.photos`, and write the map of each example to `maps_dir/<image_id>.png`.
 
         Returns:
-            `pd.DataFrame`: as [`~fedd_hf.inference.predict_segmentation`] returns it.
+            `pd.DataFrame`: as [`~fedd_hf.prediction.predict_segmentation`] returns it.
         """
 
     def classify(self, trial: Trial) -> pd.DataFrame:
         """Train and score `trial.photos`.
 
         Returns:
-            `pd.DataFrame`: as [`~fedd_hf.inference.predict_classification`] returns it.
+            `pd.DataFrame`: as [`~fedd_hf.prediction.predict_classification`] returns it.
         """

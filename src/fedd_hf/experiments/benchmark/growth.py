@@ -14,8 +14,8 @@ from datasets import Dataset
 from fedd_hf.data.sources import load_ham10000
 from fedd_hf.features import FeatureStore
 from fedd_hf.image_processing_fedd import FEDDImageProcessor
-from fedd_hf.inference import predict_segmentation
 from fedd_hf.modeling_fedd import FEDDForSegmentation
+from fedd_hf.prediction import predict_segmentation
 from fedd_hf.training.pixel_heads import train_pixel_classifiers
 from fedd_hf.training.pixels import StoredFeatures
 

@@ -11,10 +11,10 @@ from sklearn.metrics import confusion_matrix
 from torchmetrics.classification import MulticlassStatScores
 from transformers import pipeline
 
-from fedd_hf import FEDDImageProcessor, inference
+from fedd_hf import FEDDImageProcessor, prediction
 from fedd_hf.data.contrast import lesion_contrast
 from fedd_hf.data.schema import make_dataset as make_rows
-from fedd_hf.inference import (
+from fedd_hf.prediction import (
     count_confidences,
     count_pixels,
     predict_classification,
@@ -203,7 +203,7 @@ def test_what_the_model_does_not_see_has_no_confidence_and_is_in_no_bin(segmente
 
 
 def test_confidence_is_not_worked_out_unless_it_is_asked_for(segmenter, processor, photos, monkeypatch):
-    monkeypatch.setattr(inference, "_confidence", None)
+    monkeypatch.setattr(prediction, "_confidence", None)
     passes = []
     segmenter.register_forward_hook(lambda *_: passes.append(_[-1].member_logits))
 
@@ -309,7 +309,7 @@ def forward_passes(monkeypatch):
 def test_photos_go_through_the_model_in_batches_without_gradients(
     classifier, processor, forward_passes, batch_size, sizes, monkeypatch
 ):
-    monkeypatch.setattr(inference, "default_batch_size", lambda image_size: 80 // image_size)
+    monkeypatch.setattr(prediction, "default_batch_size", lambda image_size: 80 // image_size)
     passes = forward_passes(classifier)
 
     scores = score_photos(classifier, processor, draw_photos(7), batch_size)
@@ -366,13 +366,13 @@ def test_a_pipeline_gives_the_same_map(segmenter, processor, photos):
 @pytest.mark.parametrize("task", ["segmentation", "classification"])
 def test_progress_is_shown_in_photos(task, segmenter, classifier, processor, monkeypatch):
     shown = []
-    tqdm = inference.tqdm
+    tqdm = prediction.tqdm
 
     def note(*arguments, **options):
         shown.append(tqdm(*arguments, **options))
         return shown[0]
 
-    monkeypatch.setattr(inference, "tqdm", note)
+    monkeypatch.setattr(prediction, "tqdm", note)
     if task == "segmentation":
         predict_segmentation(segmenter, processor, make_dataset(5), batch_size=2)
     else:
@@ -458,7 +458,7 @@ def test_uncertainty_of_a_score_is_its_entropy(classifier, processor):
 
 @pytest.mark.parametrize(("score", "entropy"), [(0.0, 0.0), (1.0, 0.0), (0.5, np.log(2))])
 def test_entropy_of_a_certain_score_is_0(classifier, processor, monkeypatch, score, entropy):
-    monkeypatch.setattr(inference, "stream_scores", lambda *_: iter([score]))
+    monkeypatch.setattr(prediction, "stream_scores", lambda *_: iter([score]))
 
     assert predict_classification(classifier, processor, make_dataset(1))["uncertainty"].item() == entropy
 

@@ -34,8 +34,8 @@ from fedd_hf import FEDDConfig, FEDDForSegmentation
 from fedd_hf.backbone_fedd import locate_backbone
 from fedd_hf.data.ddi.release import released_splits
 from fedd_hf.data.masks import hash_mask
+from fedd_hf.data.painted import paint_dataset
 from fedd_hf.data.schema import FEATURES
-from fedd_hf.data.synthetic import paint_dataset
 from fedd_hf.evaluation.report import read_report, write_report
 from fedd_hf.figures.overlays import overlay
 from fedd_hf.hub.cards import render_metric_pages, render_space_card

@@ -7,7 +7,7 @@ from accelerate import Accelerator
 from scipy import stats
 
 from fedd_hf import FEDDConfig, FEDDForSegmentation, FEDDImageProcessor
-from fedd_hf.data.synthetic import paint_dataset
+from fedd_hf.data.painted import paint_dataset
 from fedd_hf.evaluation.segmentation import segmentation_metrics
 from fedd_hf.features import FeatureStore
 from fedd_hf.prediction import predict_segmentation

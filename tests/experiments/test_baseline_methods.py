@@ -10,7 +10,7 @@ from pandas.testing import assert_frame_equal
 from PIL import Image
 
 from fedd_hf.baselines.arguments import FittingArguments
-from fedd_hf.data.synthetic import paint_dataset
+from fedd_hf.data.painted import paint_dataset
 from fedd_hf.experiments import baseline_methods, methods
 from fedd_hf.experiments.label_efficiency import LabelEfficiencyArguments, run_label_efficiency
 from fedd_hf.experiments.method_settings import MethodSettings

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from fedd_hf.configuration_fedd import FEDDConfig
-from fedd_hf.data.synthetic import paint_dataset
+from fedd_hf.data.painted import paint_dataset
 from fedd_hf.experiments.benchmark import extraction, growth, prediction, processes, quality, sections, training
 from fedd_hf.experiments.benchmark.extraction import count_bytes, count_operations
 from fedd_hf.experiments.benchmark.isolation import run_alone

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from fedd_hf import features as feature_store
-from fedd_hf.data.synthetic import paint_dataset
+from fedd_hf.data.painted import paint_dataset
 from fedd_hf.evaluation.report import read_report
 from fedd_hf.experiments import block_timestep
 from fedd_hf.experiments.block_timestep import (

@@ -8,7 +8,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from PIL import Image
 
-from fedd_hf.data.synthetic import paint_dataset
+from fedd_hf.data.painted import paint_dataset
 from fedd_hf.evaluation.report import read_report
 from fedd_hf.experiments import clustering
 from fedd_hf.experiments.clustering import (

@@ -17,8 +17,8 @@ from fedd_hf import FEDDForSegmentation
 from fedd_hf.backbone_fedd import read_backbone_config
 from fedd_hf.data import loading
 from fedd_hf.data.loading import DataArguments, load_splits
+from fedd_hf.data.painted import paint_dataset
 from fedd_hf.data.schema import SPLITS, tone_labels
-from fedd_hf.data.synthetic import paint_dataset
 from fedd_hf.evaluation.report import read_report
 from fedd_hf.experiments import feature_method, photo_sets
 from fedd_hf.experiments.label_efficiency import LabelEfficiencyArguments, run_label_efficiency

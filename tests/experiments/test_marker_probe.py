@@ -11,8 +11,8 @@ from PIL import Image
 from scipy import ndimage
 
 from fedd_hf import FEDDImageProcessor
+from fedd_hf.data.painted import paint_dataset
 from fedd_hf.data.schema import make_dataset
-from fedd_hf.data.synthetic import paint_dataset
 from fedd_hf.evaluation.report import read_report
 from fedd_hf.experiments import marker_probe
 from fedd_hf.experiments.marker_probe import probe_markers, tabulate_shifts

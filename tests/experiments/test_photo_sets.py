@@ -7,8 +7,8 @@ import pytest
 
 from fedd_hf.data.ddi.draw import CELLS, draw_classification
 from fedd_hf.data.ddi.metadata import METADATA_FILE, read_ddi_metadata
+from fedd_hf.data.painted import paint_dataset
 from fedd_hf.data.schema import tone_labels
-from fedd_hf.data.synthetic import paint_dataset
 from fedd_hf.experiments.photo_sets import draw_labelled
 
 

@@ -77,7 +77,7 @@ from transformers import pipeline
 
 from fedd_hf import FEDDForImageClassification, FEDDForSegmentation
 from fedd_hf.data import load_ddi
-from fedd_hf.data.synthetic import paint_dataset
+from fedd_hf.data.painted import paint_dataset
 
 names, painted_ddi = json.loads(sys.argv[1]), sys.argv[2]
 

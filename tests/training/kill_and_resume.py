@@ -46,8 +46,8 @@ import torch
 from diffusers import DDPMScheduler, UNet2DModel
 from tqdm.std import tqdm
 
+from fedd_hf.data.painted import paint_dataset
 from fedd_hf.data.schema import FEATURES
-from fedd_hf.data.synthetic import paint_dataset
 from fedd_hf.features import FeatureStore
 from fedd_hf.training.run import RunState
 

@@ -5,7 +5,7 @@ from diffusers import DDPMScheduler, UNet2DModel
 from guided_diffusion import gaussian_diffusion
 from safetensors.torch import load_file
 
-from fedd_hf.data.synthetic import paint_dataset
+from fedd_hf.data.painted import paint_dataset
 from fedd_hf.training.arguments import PretrainingArguments, RunArguments
 from fedd_hf.training.backbone import _measure_loss, make_unet, pretrain_backbone, save_backbone
 from fedd_hf.training.run import RunState

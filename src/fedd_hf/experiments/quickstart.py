@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from datasets import Dataset
 from torch import Tensor
 
-from fedd_hf.data.synthetic import paint_dataset
+from fedd_hf.data.painted import paint_dataset
 from fedd_hf.evaluation.by_tone import classification_by_tone, segmentation_by_tone
 from fedd_hf.evaluation.report import describe_machine, read_report, write_report
 from fedd_hf.features import FeatureStore, pool_labelled

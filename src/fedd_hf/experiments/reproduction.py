@@ -17,8 +17,8 @@ from datasets import Dataset
 from fedd_hf.data.ddi.build import build_ddi_seg
 from fedd_hf.data.ddi.metadata import METADATA_FILE
 from fedd_hf.data.loading import DataArguments
+from fedd_hf.data.painted.double import MASKS_FILE, paint_ddi
 from fedd_hf.data.schema import tone_labels
-from fedd_hf.data.synthetic.ddi import MASKS_FILE, paint_ddi
 from fedd_hf.evaluation.report import describe_machine, read_report, write_report
 from fedd_hf.evaluation.summary import evaluate_malignancy, evaluate_segmentation
 from fedd_hf.training.arguments import ClassificationArguments, ReadingArguments, SegmentationArguments

@@ -14,7 +14,7 @@ from datasets import Dataset
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from fedd_hf.data.synthetic import paint_dataset
+from fedd_hf.data.painted import paint_dataset
 from fedd_hf.decode_head_fedd import vote
 from fedd_hf.evaluation.segmentation import COUNTS, iou
 from fedd_hf.features import FeatureStore

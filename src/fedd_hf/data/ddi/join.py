@@ -23,8 +23,8 @@ from fedd_hf.labels import SkinTone
 
 from .ddi_seg import TRAIN_PER_TONE, check_metadata
 from .draw import CELLS, diagnosis_cells, draw_classification, hash_draw
+from .local_copy import find_photos, read_photos
 from .metadata import METADATA_FILE, read_ddi_metadata
-from .photos import find_photos, read_photos
 from .release import MASK_SIZE
 
 TASKS = ("segmentation", "classification")

@@ -19,7 +19,7 @@ from typing import Any
 from accelerate import Accelerator
 from datasets import load_from_disk
 
-from fedd_hf.data.synthetic import paint_dataset
+from fedd_hf.data.painted import paint_dataset
 from fedd_hf.evaluation.report import read_report, write_report
 from fedd_hf.features import FeatureStore
 from fedd_hf.image_processing_fedd import FEDDImageProcessor

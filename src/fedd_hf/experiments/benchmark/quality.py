@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from datasets import Dataset
 
 from fedd_hf.data.loading import DataArguments, load_splits, need_split
-from fedd_hf.data.synthetic import paint_dataset
+from fedd_hf.data.painted import paint_dataset
 from fedd_hf.decode_head_fedd import vote
 from fedd_hf.evaluation.segmentation import COUNTS, iou
 from fedd_hf.features import FeatureStore

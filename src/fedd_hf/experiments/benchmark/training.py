@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator
 from datasets import Dataset
 
-from fedd_hf.data.synthetic import paint_dataset
+from fedd_hf.data.painted import paint_dataset
 from fedd_hf.features import read_maps
 from fedd_hf.image_processing_fedd import FEDDImageProcessor
 from fedd_hf.labels import SkinTone

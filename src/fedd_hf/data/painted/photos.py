@@ -11,8 +11,8 @@ from fedd_hf.data.masks import encode_png
 from fedd_hf.data.schema import make_dataset
 from fedd_hf.labels import SkinTone
 
+from .layout import BACKGROUND, LESION, MARKER, RULER, SKIN, check_size, paint_mask
 from .lesions import paint_lesion
-from .masks import BACKGROUND, LESION, MARKER, RULER, SKIN, check_size, paint_mask
 from .rulers import paint_ruler
 from .textures import (
     HAIR_COLOUR,

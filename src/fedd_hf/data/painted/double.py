@@ -18,7 +18,7 @@ from fedd_hf.data.ddi.metadata import METADATA_FILE
 from fedd_hf.data.ddi.release import FRACTIONS, MASK_SIZE, read_released_masks, released_files, released_splits
 from fedd_hf.labels import SkinTone
 
-from .masks import check_size, paint_mask
+from .layout import check_size, paint_mask
 from .photos import paint_photo
 
 SETTINGS_FILE = "painted.json"

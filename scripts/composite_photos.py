@@ -15,13 +15,9 @@ from scipy import ndimage
 from tqdm.auto import tqdm
 
 from fedd_hf.data.masks import encode_png
-from fedd_hf.data.schema import make_dataset
-from fedd_hf.image_processing_fedd import read_image
-from fedd_hf.labels import PixelClass
-
-from .masks import BACKGROUND, LESION, MARKER, RULER, SKIN, check_size, paint_surroundings
-from .rulers import paint_ruler
-from .textures import (
+from fedd_hf.data.painted.layout import BACKGROUND, LESION, MARKER, RULER, SKIN, check_size, paint_surroundings
+from fedd_hf.data.painted.rulers import paint_ruler
+from fedd_hf.data.painted.textures import (
     detail_scale,
     lab_to_linear_rgb,
     linear_rgb_to_lab,
@@ -30,6 +26,9 @@ from .textures import (
     paint_ink,
     srgb_to_linear_rgb,
 )
+from fedd_hf.data.schema import make_dataset
+from fedd_hf.image_processing_fedd import read_image
+from fedd_hf.labels import PixelClass
 
 logger = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
+from fedd_hf.data.painted import paint_dataset, paint_mask, paint_photo
 from fedd_hf.data.schema import FEATURES
-from fedd_hf.data.synthetic import paint_dataset, paint_mask, paint_photo
 from fedd_hf.labels import SkinTone
 
 BACKGROUND, LESION, MARKER, RULER, SKIN = range(5)

@@ -10,9 +10,9 @@ from PIL import Image
 
 from fedd_hf.data.ddi.metadata import METADATA_FILE, read_ddi_metadata
 from fedd_hf.data.ddi.release import read_released_masks, released_splits
-from fedd_hf.data.synthetic import ddi
-from fedd_hf.data.synthetic.ddi import MASKS_FILE, NUM_PHOTOS, paint_ddi, paint_metadata
-from fedd_hf.data.synthetic.photos import paint_photo
+from fedd_hf.data.painted import double as ddi
+from fedd_hf.data.painted.double import MASKS_FILE, NUM_PHOTOS, paint_ddi, paint_metadata
+from fedd_hf.data.painted.photos import paint_photo
 
 
 @pytest.fixture(scope="module")

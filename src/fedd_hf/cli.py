@@ -308,7 +308,7 @@ def _print_quickstart(report: dict[str, Any], folder: Path) -> None:
 
 def _tone_table(rows: list[dict[str, Any]]) -> Table:
     from fedd_hf.evaluation.report import choose_rows, describe_flags, format_interval
-    from fedd_hf.figures.style import TITLES
+    from fedd_hf.evaluation.titles import TITLES
 
     rows = choose_rows(rows)
     metrics = list(dict.fromkeys(row["metric"] for row in rows))

@@ -12,7 +12,9 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from .style import FONT, TITLES, WIDTH, add_caption, add_legend, number, per_cent, plain_axis
+from fedd_hf.evaluation.titles import TITLES
+
+from .style import FONT, WIDTH, add_caption, add_legend, number, per_cent, plain_axis
 
 COLUMNS = 2
 MARKERS = "osD^vP*X<>hp"

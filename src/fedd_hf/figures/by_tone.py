@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from fedd_hf.evaluation.report import HEADLINES
+from fedd_hf.evaluation.titles import TITLES
 
-from .style import FONT, TITLES, TONE_COLOURS, add_caption, darker, flag_notes, is_flagged, number, plain_axis
+from .style import FONT, TONE_COLOURS, add_caption, darker, flag_notes, is_flagged, number, plain_axis
 
 COLUMNS = 3
 PANEL = 2.4  # inches

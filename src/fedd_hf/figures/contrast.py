@@ -8,9 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from fedd_hf.evaluation.titles import TITLES
+
 from .style import (
     FONT,
-    TITLES,
     TONE_COLOURS,
     TONE_MARKERS,
     WIDTH,

@@ -9,9 +9,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from fedd_hf.evaluation.titles import TITLES
+
 from .style import (
     FONT,
-    TITLES,
     WIDTH,
     MethodStyle,
     add_caption,

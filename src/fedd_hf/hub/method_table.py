@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from fedd_hf.evaluation.report import NOT_A_COMPARISON, describe_flags, format_interval
-from fedd_hf.figures.style import TITLES
-
-from .paper_tables import NOTHING, Table, tabulate_gaps
+from fedd_hf.evaluation.text_tables import NOTHING, Table, as_markdown, tabulate_gaps
+from fedd_hf.evaluation.titles import TITLES
 
 EVERYBODY = "all"
 ROWS = ("curves", "differences", "gaps")
@@ -67,13 +66,6 @@ def _tabulate_metric(shown: dict[str, Any], metric: str) -> list[Table]:
         tabulate_differences(rows["differences"], metric, shown["methods"][0]),
         _tabulate_gaps(rows["gaps"], metric),
     ]
-
-
-def as_markdown(table: Table) -> str:
-    """Return a table with its title and note."""
-    lines = [table.header, ["---"] * len(table.header), *table.rows]
-    body = "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
-    return f"**{table.title}**\n\n{body}" + (f"\n{table.note}\n" if table.note else "")
 
 
 def tabulate_values(rows: list[dict[str, Any]], metric: str, tone: str) -> Table:

@@ -9,7 +9,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from fedd_hf.evaluation.report import HEADLINES, choose_rows, markdown_by_tone
-from fedd_hf.figures.style import TITLES
+from fedd_hf.evaluation.titles import TITLES
 
 from .cards import render_card
 

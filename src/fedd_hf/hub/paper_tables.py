@@ -3,36 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from fedd_hf.evaluation.report import describe_flags, format_interval
-from fedd_hf.figures.style import TITLES
-
-NOTHING = "–"
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of text.
-
-    Args:
-        title (`str`):
-            What it shows.
-        header (`list[str]`):
-            Names of the columns.
-        rows (`list[list[str]]`):
-            Cells.
-        note (`str`):
-            What has to be known to read it.
-    """
-
-    title: str
-    header: list[str]
-    rows: list[list[str]]
-    note: str = ""
+from fedd_hf.evaluation.report import format_interval
+from fedd_hf.evaluation.text_tables import NOTHING, Table, format_number, tabulate_evaluation, tabulate_gaps
+from fedd_hf.evaluation.titles import TITLES
 
 
 def paper_tables(report: dict[str, Any]) -> list[Table]:
@@ -87,44 +64,15 @@ def tabulate_run_time(rows: list[dict[str, Any]]) -> Table:
     """Put our run times beside the published ones."""
     header = ["quantity", "published", "ours", "machines"]
     cells = [
-        [row["quantity"], f"{row['published']:g}", _number(row["ours"], ".2g"), f"{row['source']}; {row['machine']}"]
-        for row in rows
-    ]
-    return Table("Run time (supplement)", header, cells)
-
-
-def tabulate_evaluation(evaluation: dict[str, Any], task: str) -> Table:
-    """Tabulate every metric by skin tone."""
-    rows = evaluation["by_tone"]
-    tones = list(dict.fromkeys(row["skin_tone"] for row in rows))
-    cells = {(row["metric"], row["skin_tone"]): format_interval(row) for row in rows}
-    photos = {row["skin_tone"]: row["n"] for row in rows}
-    body = [
-        [TITLES.get(metric, metric), *(cells.get((metric, tone), NOTHING) for tone in tones)]
-        for metric in dict.fromkeys(row["metric"] for row in rows)
-    ]
-    header = ["metric", *(f"{tone} (n = {photos[tone]})" for tone in tones)]
-    return Table(f"FEDD by skin tone: {task}", header, body, describe_flags(rows))
-
-
-def tabulate_gaps(rows: list[dict[str, Any]], task: str) -> Table:
-    """Tabulate the gaps between skin tones with the smallest gap that this sample could have shown."""
-    header = ["metric", "gap", "n", "difference", "ratio", "p", "p (Holm)", "smallest detectable gap"]
-    body = [
         [
-            TITLES.get(row["metric"], row["metric"]),
-            f"{row['skin_tone']} minus {row['reference']}",
-            f"{row['n']} and {row['n_reference']}",
-            format_interval(row | {"value": row["difference"]}),
-            _number(row["ratio"], ".2f"),
-            _number(row["p_value"], ".3f"),
-            _number(row["p_holm"], ".3f"),
-            _number(row["minimum_detectable_gap"], ".3f"),
+            row["quantity"],
+            f"{row['published']:g}",
+            format_number(row["ours"], ".2g"),
+            f"{row['source']}; {row['machine']}",
         ]
         for row in rows
     ]
-    note = "Smallest detectable gap: what a sample like this one shows in 80 % of cases at the 5 % level."
-    return Table(f"Gaps between skin tones: {task}", header, body, f"{note} {describe_flags(rows)}".strip())
+    return Table("Run time (supplement)", header, cells)
 
 
 def _compare(row: dict[str, Any]) -> list[str]:
@@ -133,14 +81,10 @@ def _compare(row: dict[str, Any]) -> list[str]:
     ours = format_interval({"value": row["ours"], "low": row["low"], "high": row["high"]})
     metric = TITLES.get(row["metric"], row["metric"])
     shown = f"{row['published']:.3f}" if row["tolerance"] > 0.005 else f"{row['published']:.2f}"
-    difference = _number(row["difference"], "+.3f")
+    difference = format_number(row["difference"], "+.3f")
     return [metric, tone, f"{row['method']}{block}", f"{row['label_fraction']:.0%}", shown, ours, difference]
 
 
 def _group(rows: list[dict[str, Any]], name: str) -> Iterable[tuple[str, list[dict[str, Any]]]]:
     for value in dict.fromkeys(row[name] for row in rows):
         yield value, [row for row in rows if row[name] == value]
-
-
-def _number(value: float | None, form: str) -> str:
-    return NOTHING if value is None or pd.isna(value) else format(value, form)

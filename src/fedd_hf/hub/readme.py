@@ -7,9 +7,10 @@ from typing import Any
 import pandas as pd
 
 from fedd_hf.evaluation.report import markdown_by_tone
-from fedd_hf.figures.style import TITLES
+from fedd_hf.evaluation.text_tables import as_markdown
+from fedd_hf.evaluation.titles import TITLES
 
-from .method_table import EVERYBODY, ROWS, as_markdown, tabulate_differences, tabulate_values
+from .method_table import EVERYBODY, ROWS, tabulate_differences, tabulate_values
 
 FEDD, LESION_IOU = "FEDD", "lesion_iou"
 KINDS = {False: "each photo of another patient", True: "one to four photos of a patient"}

@@ -4,16 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fedd_hf.experiments.published import (
-    PAPER_RIVALS,
-    compare_with_published,
-    dermatologists,
-    published_gains,
-    published_grid,
-    published_references,
-    published_results,
-    published_run_times,
-)
+from fedd_hf.experiments.published import compare_with_published, dermatologists, published_gains, published_grid, published_references, published_results, published_run_times
+from fedd_hf.experiments.methods import PAPER_RIVALS
 
 FRACTIONS = [0.05, 0.10, 0.15, 0.20]
 

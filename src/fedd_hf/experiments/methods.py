@@ -12,7 +12,6 @@ from fedd_hf.backbone_fedd import locate_backbone
 
 from .feature_method import FeatureMethod
 from .method_settings import MethodSettings
-from .published import PAPER_RIVALS
 from .random_backbone import write_random_backbone
 from .trial import SEGMENTATION, TASKS, Method
 
@@ -23,7 +22,8 @@ COLOUR, COLOUR_AND_POSITION = "raw colour", "colour and position"
 LITE0, FROZEN_LITE0 = "EfficientNetLite0", "frozen EfficientNetLite0"
 DINOV2 = "DINOv2"
 DEEPDERM, ALWAYS_BENIGN = "DeepDerm", "always benign"
-PAPER_CNNS = tuple(name for name in PAPER_RIVALS if name != DEEPDERM)
+PAPER_CNNS = ("DenseNet121", "VGG16", "ResNet50", "EfficientNetB0", "MobileNetV2")
+PAPER_RIVALS = (*PAPER_CNNS, DEEPDERM)
 RANDOM_SEED = 1  # of the weights of the floor
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import pandas as pd
 
+from .methods import PAPER_RIVALS
+
 PUBLISHED = Path(__file__).with_name("published.json")
-PAPER_RIVALS = ("DenseNet121", "VGG16", "ResNet50", "EfficientNetB0", "MobileNetV2", "DeepDerm")
 KEYS = ["method", "label_fraction", "test", "metric", "skin_tone"]
 
 

@@ -27,16 +27,16 @@ from transformers import HfArgumentParser
 from transformers.utils import logging
 
 from fedd_hf.backbone_fedd import DEFAULTS_NAME
-from fedd_hf.data.loading import DataArguments
-from fedd_hf.evaluation.report import write_report
-from fedd_hf.experiments.block_timestep import (
+from fedd_hf.compare.block_timestep import (
     GridArguments,
     run_grid,
     tabulate_accuracies,
     tabulate_choices,
 )
-from fedd_hf.experiments.photo_sets import LABELLED_PHOTOS, PhotoSets, load_numbered_sets, load_photo_sets
-from fedd_hf.experiments.segmentation_readings import compare_segmentation_readings, paint_selection_photos
+from fedd_hf.compare.photo_sets import LABELLED_PHOTOS, PhotoSets, load_numbered_sets, load_photo_sets
+from fedd_hf.compare.segmentation_readings import compare_segmentation_readings, paint_selection_photos
+from fedd_hf.data.loading import DataArguments
+from fedd_hf.evaluation.report import write_report
 from fedd_hf.training.arguments import ClassificationArguments, ReadingArguments, SegmentationArguments
 from fedd_hf.training.run import open_accelerator
 

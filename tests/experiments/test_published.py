@@ -4,8 +4,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fedd_hf.experiments.published import compare_with_published, dermatologists, published_gains, published_grid, published_references, published_results, published_run_times
-from fedd_hf.experiments.methods import PAPER_RIVALS
+from fedd_hf.compare.methods import PAPER_RIVALS
+from fedd_hf.experiments.published import (
+    compare_with_published,
+    dermatologists,
+    published_gains,
+    published_grid,
+    published_references,
+    published_results,
+    published_run_times,
+)
 
 FRACTIONS = [0.05, 0.10, 0.15, 0.20]
 

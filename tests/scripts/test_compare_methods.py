@@ -10,8 +10,8 @@ from PIL import Image
 
 from fedd_hf import FEDDForSegmentation
 from fedd_hf.baselines.frozen_models import FrozenNetworkForSegmentation
+from fedd_hf.compare import baseline_methods
 from fedd_hf.data import loading
-from fedd_hf.experiments import baseline_methods
 
 READ = ["--malignancy-blocks", "5", "--malignancy-timesteps", "50"]
 SCRIPTS = Path(__file__).parents[2] / "scripts"

@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 from scipy.stats import kendalltau, wilcoxon
 
+from fedd_hf.compare.methods import PAPER_RIVALS
+
 from .published import dermatologists
-from .methods import PAPER_RIVALS
 
 REPRODUCED, NOT_REPRODUCED, UNDECIDABLE = "reproduced", "not reproduced", "undecidable"
 SIMILAR = 0.05  # differences that lie wholly within it are small

@@ -21,6 +21,9 @@ from sklearn.metrics import adjusted_rand_score, silhouette_score
 from tqdm.auto import tqdm
 
 from fedd_hf.backbone_fedd import locate_backbone, read_backbone_config
+from fedd_hf.compare.block_timestep import BLOCKS
+from fedd_hf.compare.kept_results import keep
+from fedd_hf.compare.photo_sets import choose_examples
 from fedd_hf.configuration_fedd import FEDDConfig
 from fedd_hf.data.schema import tone_labels
 from fedd_hf.evaluation.by_tone import sample_of
@@ -32,10 +35,7 @@ from fedd_hf.labels import SEGMENTATION_LABELS
 from fedd_hf.modeling_fedd import FEDDForSegmentation
 from fedd_hf.training.arguments import ReadingArguments
 
-from .block_timestep import BLOCKS
-from .kept_results import keep
 from .mean_metric import mean_metric
-from .photo_sets import choose_examples
 
 SCORES = ("silhouette", "adjusted_rand", "best_match_iou", "lesion_iou")
 CHOICES = {"by silhouette": "silhouette", "by adjusted rand": "adjusted_rand"}

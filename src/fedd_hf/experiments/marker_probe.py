@@ -16,6 +16,8 @@ from datasets import Dataset
 from PIL import Image
 from tqdm.auto import tqdm
 
+from fedd_hf.compare.kept_results import keep
+from fedd_hf.compare.photo_sets import choose_examples
 from fedd_hf.data.schema import tone_labels
 from fedd_hf.evaluation.by_tone import OVERALL, TONES, photos_of, sample_of
 from fedd_hf.evaluation.intervals import interval, paired_difference, value_of
@@ -26,10 +28,8 @@ from fedd_hf.labels import SEGMENTATION_LABELS
 from fedd_hf.modeling_fedd import FEDDForImageClassification
 from fedd_hf.prediction import score_photos
 
-from .kept_results import keep
 from .mean_metric import mean_metric
 from .painting_over import choose_skin, paint_over, widen
-from .photo_sets import choose_examples
 
 PAINTED = [SEGMENTATION_LABELS.index(label) for label in ("marker", "ruler")]
 BACKGROUND, SKIN = (SEGMENTATION_LABELS.index(label) for label in ("background", "skin"))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from .methods import PAPER_RIVALS
+from fedd_hf.compare.methods import PAPER_RIVALS
 
 PUBLISHED = Path(__file__).with_name("published.json")
 KEYS = ["method", "label_fraction", "test", "metric", "skin_tone"]

@@ -14,6 +14,13 @@ import pandas as pd
 from accelerate import Accelerator
 from datasets import Dataset
 
+from fedd_hf.compare.block_timestep import TIMESTEPS, GridArguments, choose_blocks, run_grid
+from fedd_hf.compare.label_efficiency import LabelEfficiencyArguments, run_label_efficiency
+from fedd_hf.compare.method_settings import MethodSettings
+from fedd_hf.compare.methods import FEDD, RANDOM_UNET, check_method, make_fedd, make_method
+from fedd_hf.compare.photo_sets import LARGE_TEST, choose_examples, load_photo_sets
+from fedd_hf.compare.trial import TASKS, Trial
+from fedd_hf.compare.units import unit_of
 from fedd_hf.data.ddi.build import build_ddi_seg
 from fedd_hf.data.ddi.metadata import METADATA_FILE
 from fedd_hf.data.loading import DataArguments
@@ -23,20 +30,13 @@ from fedd_hf.evaluation.report import describe_machine, read_report, write_repor
 from fedd_hf.evaluation.summary import evaluate_malignancy, evaluate_segmentation
 from fedd_hf.training.arguments import ClassificationArguments, ReadingArguments, SegmentationArguments
 
-from .block_timestep import TIMESTEPS, GridArguments, choose_blocks, run_grid
 from .claims import judge_claims
 from .clustering import ClusteringArguments, cluster_blocks
-from .label_efficiency import LabelEfficiencyArguments, run_label_efficiency
 from .marker_probe import probe_markers
-from .method_settings import MethodSettings
-from .methods import FEDD, RANDOM_UNET, check_method, make_fedd, make_method
 from .photo_counts import describe_counts
-from .photo_sets import LARGE_TEST, choose_examples, load_photo_sets
 from .published import compare_with_published
 from .run_time import measure_run_time
 from .scheme import describe_scheme
-from .trial import TASKS, Trial
-from .units import unit_of
 
 LABEL_FRACTIONS = [0.05, 0.10, 0.15, 0.20]
 COST: dict[str, Any] = {

@@ -7,14 +7,14 @@ from typing import Any
 
 from datasets import Dataset
 
+from fedd_hf.compare.feature_method import FeatureMethod
+from fedd_hf.compare.trial import Trial
 from fedd_hf.evaluation.report import describe_machine
 from fedd_hf.image_processing_fedd import FEDDImageProcessor
 from fedd_hf.modeling_fedd import FEDDForSegmentation
 from fedd_hf.prediction import stream_segmentations
 
-from .feature_method import FeatureMethod
 from .published import published_run_times
-from .trial import Trial
 
 
 def measure_run_time(method: FeatureMethod, trial: Trial, num_photos: int = 16) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ def choose_shown(report: dict[str, Any], test: str, metrics: Sequence[str], tone
 
     Args:
         report (`dict`):
-            Report of [`~fedd_hf.experiments.label_efficiency.run_label_efficiency`].
+            Report of [`~fedd_hf.compare.label_efficiency.run_label_efficiency`].
         test (`str`):
             Name of the test whose rows are shown.
         metrics (`list[str]`):

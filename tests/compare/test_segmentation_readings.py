@@ -2,8 +2,8 @@
 
 from accelerate import Accelerator
 
+from fedd_hf.compare.segmentation_readings import compare_segmentation_readings
 from fedd_hf.data.painted import paint_dataset
-from fedd_hf.experiments.segmentation_readings import compare_segmentation_readings
 from fedd_hf.training.arguments import SegmentationArguments
 
 

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fedd_hf.compare.method_table import tabulate_methods
 from fedd_hf.evaluation.report import read_report
-
-from .cards import render_card
-from .method_table import tabulate_methods
+from fedd_hf.hub.cards import render_card
 
 
 @dataclass(frozen=True)
@@ -92,8 +91,8 @@ def render_comparisons(folder: Path, comparisons: tuple[Comparison, ...] = COMPA
 
     Args:
         folder (`Path`):
-            Holds `NAME.json`, which [`~fedd_hf.hub.method_table.choose_shown`] kept, and `NAME.png` where methods are
-            compared.
+            Holds `NAME.json`, which [`~fedd_hf.compare.method_table.choose_shown`] kept, and `NAME.png` where methods
+            are compared.
         comparisons (`tuple[Comparison]`, *optional*):
             What the page shows, in this order.
 

@@ -10,13 +10,13 @@ from pandas.testing import assert_frame_equal
 from PIL import Image
 
 from fedd_hf.baselines.arguments import FittingArguments
+from fedd_hf.compare import baseline_methods, methods
+from fedd_hf.compare.label_efficiency import LabelEfficiencyArguments, run_label_efficiency
+from fedd_hf.compare.method_settings import MethodSettings
+from fedd_hf.compare.methods import METHODS, PAPER_CNNS, make_method
+from fedd_hf.compare.photo_sets import PhotoSets
+from fedd_hf.compare.trial import Trial
 from fedd_hf.data.painted import paint_dataset
-from fedd_hf.experiments import baseline_methods, methods
-from fedd_hf.experiments.label_efficiency import LabelEfficiencyArguments, run_label_efficiency
-from fedd_hf.experiments.method_settings import MethodSettings
-from fedd_hf.experiments.methods import METHODS, PAPER_CNNS, make_method
-from fedd_hf.experiments.photo_sets import PhotoSets
-from fedd_hf.experiments.trial import Trial
 from fedd_hf.training.arguments import ReadingArguments, SegmentationArguments
 
 QUICK = FittingArguments(learning_rate=1e-3, batch_size=3, max_epochs=1, patience=1, plateau_patience=1)
@@ -144,7 +144,7 @@ def test_a_method_that_cannot_do_the_task_is_refused(settings, photos):
 
 
 def test_without_their_libraries_baselines_say_what_to_install(settings, monkeypatch):
-    monkeypatch.delitem(sys.modules, "fedd_hf.experiments.baseline_methods", raising=False)
+    monkeypatch.delitem(sys.modules, "fedd_hf.compare.baseline_methods", raising=False)
     monkeypatch.setitem(sys.modules, "segmentation_models_pytorch", None)
     for name in [name for name in sys.modules if name.startswith("fedd_hf.baselines.")]:
         monkeypatch.delitem(sys.modules, name)

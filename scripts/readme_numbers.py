@@ -6,11 +6,10 @@ from typing import Any
 
 import pandas as pd
 
+from fedd_hf.compare.method_table import EVERYBODY, ROWS, tabulate_differences, tabulate_values
 from fedd_hf.evaluation.report import markdown_by_tone
 from fedd_hf.evaluation.text_tables import as_markdown
 from fedd_hf.evaluation.titles import TITLES
-
-from .method_table import EVERYBODY, ROWS, tabulate_differences, tabulate_values
 
 FEDD, LESION_IOU = "FEDD", "lesion_iou"
 KINDS = {False: "each photo of another patient", True: "one to four photos of a patient"}
@@ -27,7 +26,7 @@ def fill_readme(readme: str, quickstart: dict[str, Any], coverage: dict[str, Any
         coverage (`dict`):
             Report of [`~fedd_hf.experiments.coverage_simulation.simulate_coverage`].
         comparison (`dict`):
-            What [`~fedd_hf.hub.method_table.choose_shown`] keeps of the comparison on clinical photos.
+            What [`~fedd_hf.compare.method_table.choose_shown`] keeps of the comparison on clinical photos.
 
     Raises:
         ValueError: If a mark is missing.

@@ -2,9 +2,9 @@
 
 import pytest
 
+from comparison_page import Comparison, render_comparisons
+from fedd_hf.compare.method_table import choose_shown, describe_methods
 from fedd_hf.evaluation.report import NOT_A_COMPARISON, write_report
-from fedd_hf.hub.comparison_page import Comparison, render_comparisons
-from fedd_hf.hub.method_table import choose_shown, describe_methods
 
 RECIPE = {"learning_rate": 1e-3, "batch_size": 8}
 

@@ -5,11 +5,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from fedd_hf.compare.photo_sets import draw_labelled
 from fedd_hf.data.ddi.draw import CELLS, draw_classification
 from fedd_hf.data.ddi.metadata import METADATA_FILE, read_ddi_metadata
 from fedd_hf.data.painted import paint_dataset
 from fedd_hf.data.schema import tone_labels
-from fedd_hf.experiments.photo_sets import draw_labelled
 
 
 @pytest.fixture(scope="module")

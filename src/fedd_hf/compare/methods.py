@@ -87,13 +87,13 @@ def _on_backbone(name: str, settings: MethodSettings, backbone: str) -> FeatureM
 
 
 def make_baseline(settings: MethodSettings, kind: str, **arguments: Any) -> Method:
-    """Make a method of [`~fedd_hf.experiments.baseline_methods`], whose libraries FEDD itself does not need.
+    """Make a method of [`~fedd_hf.compare.baseline_methods`], whose libraries FEDD itself does not need.
 
     Raises:
         ImportError: If they are not installed.
     """
     try:
-        baselines = import_module("fedd_hf.experiments.baseline_methods")
+        baselines = import_module("fedd_hf.compare.baseline_methods")
     except ImportError as error:
         advice = 'Type `pip install "fedd-hf[baselines]"`.'
         raise ImportError(f"Baselines need more libraries: {error}. {advice}") from error

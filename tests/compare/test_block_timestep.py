@@ -10,10 +10,8 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from fedd_hf import features as feature_store
-from fedd_hf.data.painted import paint_dataset
-from fedd_hf.evaluation.report import read_report
-from fedd_hf.experiments import block_timestep
-from fedd_hf.experiments.block_timestep import (
+from fedd_hf.compare import block_timestep
+from fedd_hf.compare.block_timestep import (
     BLOCKS,
     TIMESTEPS,
     GridArguments,
@@ -24,7 +22,9 @@ from fedd_hf.experiments.block_timestep import (
     tabulate_accuracies,
     tabulate_choices,
 )
-from fedd_hf.experiments.photo_sets import PhotoSets, draw_labelled
+from fedd_hf.compare.photo_sets import PhotoSets, draw_labelled
+from fedd_hf.data.painted import paint_dataset
+from fedd_hf.evaluation.report import read_report
 from fedd_hf.training.arguments import ClassificationArguments, ReadingArguments
 
 FEW_EPOCHS = ClassificationArguments(max_epochs=4, learning_rate=1e-2)

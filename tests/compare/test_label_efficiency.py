@@ -15,25 +15,25 @@ from PIL import Image
 
 from fedd_hf import FEDDForSegmentation
 from fedd_hf.backbone_fedd import read_backbone_config
-from fedd_hf.data import loading
-from fedd_hf.data.loading import DataArguments, load_splits
-from fedd_hf.data.painted import paint_dataset
-from fedd_hf.data.schema import SPLITS, tone_labels
-from fedd_hf.evaluation.report import read_report
-from fedd_hf.experiments import feature_method, photo_sets
-from fedd_hf.experiments.label_efficiency import LabelEfficiencyArguments, run_label_efficiency
-from fedd_hf.experiments.method_settings import MethodSettings
-from fedd_hf.experiments.methods import make_method
-from fedd_hf.experiments.photo_sets import (
+from fedd_hf.compare import feature_method, photo_sets
+from fedd_hf.compare.label_efficiency import LabelEfficiencyArguments, run_label_efficiency
+from fedd_hf.compare.method_settings import MethodSettings
+from fedd_hf.compare.methods import make_method
+from fedd_hf.compare.photo_sets import (
     PhotoSets,
     choose_examples,
     lesion_areas,
     load_numbered_sets,
     load_photo_sets,
 )
-from fedd_hf.experiments.random_backbone import write_random_backbone
-from fedd_hf.experiments.trial import Trial
-from fedd_hf.experiments.units import unit_of
+from fedd_hf.compare.random_backbone import write_random_backbone
+from fedd_hf.compare.trial import Trial
+from fedd_hf.compare.units import unit_of
+from fedd_hf.data import loading
+from fedd_hf.data.loading import DataArguments, load_splits
+from fedd_hf.data.painted import paint_dataset
+from fedd_hf.data.schema import SPLITS, tone_labels
+from fedd_hf.evaluation.report import read_report
 from fedd_hf.labels import SEGMENTATION_LABELS
 from fedd_hf.prediction import count_pixels, predict_classification, predict_segmentation
 from fedd_hf.training.arguments import ClassificationArguments, ReadingArguments, SegmentationArguments

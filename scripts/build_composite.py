@@ -48,6 +48,7 @@ def build(args: argparse.Namespace) -> None:
     card = partial(
         render_card,
         "composite.md.j2",
+        folder=Path(__file__).parent,
         num_photos=sum(painted.num_rows.values()),
         counts=count_photos(painted).to_dict("records"),
         classes=measure_classes(painted).to_dict("records"),

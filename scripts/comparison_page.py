@@ -101,7 +101,7 @@ def render_comparisons(folder: Path, comparisons: tuple[Comparison, ...] = COMPA
         ValueError: If one is damaged.
     """
     sections = [_describe(comparison, read_report(folder / f"{comparison.name}.json")) for comparison in comparisons]
-    return render_card("comparison.md.j2", sections=sections)
+    return render_card("comparison.md.j2", folder=Path(__file__).parent, sections=sections)
 
 
 def _describe(comparison: Comparison, shown: dict[str, Any]) -> dict[str, Any]:

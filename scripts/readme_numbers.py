@@ -24,7 +24,7 @@ def fill_readme(readme: str, quickstart: dict[str, Any], coverage: dict[str, Any
         quickstart (`dict`):
             Report of [`~fedd_hf.experiments.quickstart.run_quickstart`].
         coverage (`dict`):
-            Report of [`~fedd_hf.experiments.coverage_simulation.simulate_coverage`].
+            Report of [`~coverage_simulation.simulate_coverage`].
         comparison (`dict`):
             What [`~fedd_hf.compare.method_table.choose_shown`] keeps of the comparison on clinical photos.
 

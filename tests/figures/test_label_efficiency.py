@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
-from fedd_hf.experiments.published import published_results
 from fedd_hf.figures.label_efficiency import draw_label_efficiency
 from fedd_hf.figures.style import METHOD_COLOURS, METHOD_MARKERS
+from published import published_results
 
 PHOTOS = {0.05: 30, 0.10: 60, 0.15: 90, 0.20: 120}
 

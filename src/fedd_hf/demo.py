@@ -14,9 +14,8 @@ from matplotlib import colormaps
 from PIL import Image
 from scipy.special import entr
 
-from fedd_hf.evaluation.titles import TITLES
-
 from .evaluation.report import markdown_by_tone
+from .evaluation.titles import TITLES
 from .figures.overlays import OPACITY, overlay
 from .figures.style import CLASS_COLOURS
 from .image_processing_fedd import read_image

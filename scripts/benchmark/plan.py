@@ -15,8 +15,7 @@ from fedd_hf.decode_head_fedd import FEDDDecodeHead
 from fedd_hf.modeling_fedd import default_batch_size
 from fedd_hf.training.arguments import SegmentationArguments
 from fedd_hf.training.pixels import LABELS_KEPT
-
-from .extraction import FLOAT32, count_bytes, count_operations
+from measure_extraction import FLOAT32, count_bytes, count_operations
 
 LABEL = "ESTIMATE, NOT A MEASUREMENT"
 PHOTOS = {"DDI": 656, "17,000 photos": 17_000, "a million photos": 1_000_000}

@@ -3,10 +3,13 @@
 import pytest
 import torch
 
+from benchmark_size import QUICK, BenchmarkSize
 from fedd_hf.configuration_fedd import FEDDConfig
 from fedd_hf.decode_head_fedd import jensen_shannon, vote
-from fedd_hf.experiments.benchmark.networks import make_heads, make_original_network, paper_config
-from fedd_hf.experiments.benchmark.original import (
+from fedd_hf.training.original_recipe import Progress
+from fedd_hf.training.pixels import sample_maps
+from networks import make_heads, make_original_network, paper_config
+from original_way import (
     PixelDataset,
     build_matrix,
     extract_features,
@@ -15,9 +18,6 @@ from fedd_hf.experiments.benchmark.original import (
     predict_labels,
     train_for,
 )
-from fedd_hf.experiments.benchmark.size import QUICK, BenchmarkSize
-from fedd_hf.training.original_recipe import Progress
-from fedd_hf.training.pixels import sample_maps
 
 SIZE = (16, 16)
 

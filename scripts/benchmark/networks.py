@@ -9,11 +9,10 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from benchmark_size import BenchmarkSize
 from fedd_hf.configuration_fedd import PAPER_UNET, FEDDConfig
 from fedd_hf.decode_head_fedd import FEDDDecodeHead
 from fedd_hf.modeling_fedd import FEDDForSegmentation
-
-from .size import BenchmarkSize
 
 WIDTH_FACTORS = (1, 1, 2, 2, 4, 4)  # of the paper's network, level by level
 ATTENTION_AT = (8, 16, 32)  # factors of downsampling

@@ -9,14 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmark_size import BenchmarkArguments, BenchmarkSize
 from fedd_hf.configuration_fedd import FEDDConfig
 from fedd_hf.decode_head_fedd import jensen_shannon, vote
-
-from .isolation import run_alone
-from .measure import peak_memory, time_passes
-from .networks import make_heads, paper_config
-from .original import make_classifier, predict_labels
-from .size import BenchmarkArguments, BenchmarkSize
+from gauges import peak_memory, time_passes
+from isolation import run_alone
+from networks import make_heads, paper_config
+from original_way import make_classifier, predict_labels
 
 
 def parts(arguments: BenchmarkArguments) -> dict[str, Callable[[], dict[str, Any]]]:

@@ -9,22 +9,26 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+import measure_extraction
+import measure_growth
+import measure_prediction
+import measure_processes
+import measure_quality
+import measure_training
+from benchmark_results import compare
+from benchmark_size import BenchmarkArguments, BenchmarkSize
+from benchmark_tables import results_as_markdown
 from fedd_hf.evaluation.report import read_report, write_report
-
-from . import extraction, growth, prediction, processes, quality, training
-from .measure import describe_hardware
-from .results import compare
-from .size import BenchmarkArguments, BenchmarkSize
-from .tables import results_as_markdown
+from gauges import describe_hardware
 
 Measurements = dict[str, Callable[[], dict[str, Any]]]
 SECTIONS: dict[str, Callable[[BenchmarkArguments], Measurements]] = {
-    "extraction": extraction.parts,
-    "training": training.parts,
-    "quality": quality.parts,
-    "prediction": prediction.parts,
-    "growth": growth.parts,
-    "processes": processes.parts,
+    "extraction": measure_extraction.parts,
+    "training": measure_training.parts,
+    "quality": measure_quality.parts,
+    "prediction": measure_prediction.parts,
+    "growth": measure_growth.parts,
+    "processes": measure_processes.parts,
 }
 NOTES = [
     "Memory is resident memory at its peak, less what the process held before: imports, and weights if there are any. "

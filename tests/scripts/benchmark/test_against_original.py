@@ -9,19 +9,25 @@ from pathlib import Path
 import pytest
 import torch
 
+import measure_extraction as extraction
+import measure_growth as growth
+import measure_prediction as prediction
+import measure_processes as processes
+import measure_quality as quality
+import measure_training as training
+import sections
+from benchmark_results import compare
+from benchmark_size import QUICK, BenchmarkArguments
+from benchmark_tables import results_as_markdown
 from fedd_hf.configuration_fedd import FEDDConfig
 from fedd_hf.data.painted import paint_dataset
-from fedd_hf.experiments.benchmark import extraction, growth, prediction, processes, quality, sections, training
-from fedd_hf.experiments.benchmark.extraction import count_bytes, count_operations
-from fedd_hf.experiments.benchmark.isolation import run_alone
-from fedd_hf.experiments.benchmark.measure import matrix_rate, peak_memory
-from fedd_hf.experiments.benchmark.networks import paper_config, write_random_features
-from fedd_hf.experiments.benchmark.results import compare
-from fedd_hf.experiments.benchmark.sections import SECTIONS, run_benchmark
-from fedd_hf.experiments.benchmark.size import QUICK, BenchmarkArguments
-from fedd_hf.experiments.benchmark.tables import results_as_markdown
+from gauges import matrix_rate, peak_memory
+from isolation import run_alone
+from measure_extraction import count_bytes, count_operations
+from networks import paper_config, write_random_features
+from sections import SECTIONS, run_benchmark
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark.py"
+SCRIPT = Path(__file__).parents[3] / "scripts" / "benchmark" / "against_original.py"
 
 
 @pytest.fixture
@@ -289,7 +295,7 @@ def test_quick_run_from_the_command_line_prints_a_table_and_writes_where_told(ma
 
 def test_quick_run_writes_nothing_by_default(main, counted, capsys):
     counted.append("before")
-    reports = Path(SCRIPT).parents[1] / "hub_cards" / "reports"
+    reports = SCRIPT.parents[2] / "hub_cards" / "reports"
     before = {path: path.stat().st_mtime_ns for path in reports.rglob("*")}
 
     main(["--quick", "--sections", "prediction"])

@@ -1,7 +1,7 @@
 """Extraction by one process and by two: photos per second, and whether the files are the same bytes.
 
 Usage:
-    torchrun --nproc_per_node 2 -m fedd_hf.experiments.benchmark.processes PHOTOS STORE RESULT
+    torchrun --nproc_per_node 2 scripts/benchmark/measure_processes.py PHOTOS STORE RESULT
 """
 
 from __future__ import annotations
@@ -19,15 +19,14 @@ from typing import Any
 from accelerate import Accelerator
 from datasets import load_from_disk
 
+from benchmark_size import BenchmarkArguments
 from fedd_hf.data.painted import paint_dataset
 from fedd_hf.evaluation.report import read_report, write_report
 from fedd_hf.features import FeatureStore
 from fedd_hf.image_processing_fedd import FEDDImageProcessor
 from fedd_hf.labels import SkinTone
 from fedd_hf.modeling_fedd import FEDDForSegmentation
-
-from .measure import time_passes
-from .size import BenchmarkArguments
+from gauges import time_passes
 
 NUMBERS = (1, 2)
 NUM_THREADS = 1  # of each process
@@ -67,7 +66,7 @@ def _run(folder: Path, num_processes: int) -> dict[str, Any]:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={num_processes}"]
     paths = [str(folder / "photos"), str(folder / f"store-{num_processes}"), str(result)]
     environment = os.environ | {"OMP_NUM_THREADS": str(NUM_THREADS)}
-    command = [*launcher, "-m", "fedd_hf.experiments.benchmark.processes", *paths]
+    command = [*launcher, __file__, *paths]
     process = subprocess.run(command, env=environment, capture_output=True, text=True)
     if process.returncode:
         raise OSError(f"Extraction by {num_processes} processes failed:\n{process.stderr[-3000:]}")

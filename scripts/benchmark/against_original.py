@@ -1,10 +1,10 @@
 """Measure this package against the original way, on this machine, or estimate what other machines would take.
 
 Usage:
-    python scripts/benchmark.py --pad-root pad_ufes_20 --ham-root ham10000
-    python scripts/benchmark.py --sections extraction prediction --again
-    python scripts/benchmark.py --quick
-    python scripts/benchmark.py --plan
+    python scripts/benchmark/against_original.py --pad-root pad_ufes_20 --ham-root ham10000
+    python scripts/benchmark/against_original.py --sections extraction prediction --again
+    python scripts/benchmark/against_original.py --quick
+    python scripts/benchmark/against_original.py --plan
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ import torch
 from datasets import disable_progress_bars
 from transformers.utils import logging
 
+from benchmark_size import QUICK, BenchmarkArguments, BenchmarkSize
+from benchmark_tables import plan_as_markdown, results_as_markdown
 from fedd_hf.evaluation.report import read_report, write_report
-from fedd_hf.experiments.benchmark.plan import plan
-from fedd_hf.experiments.benchmark.sections import SECTIONS, run_benchmark
-from fedd_hf.experiments.benchmark.size import QUICK, BenchmarkArguments, BenchmarkSize
-from fedd_hf.experiments.benchmark.tables import plan_as_markdown, results_as_markdown
+from plan import plan
+from sections import SECTIONS, run_benchmark
 
-REPORT = Path(__file__).resolve().parents[1] / "hub_cards" / "reports" / "benchmark.json"
+REPORT = Path(__file__).resolve().parents[2] / "hub_cards" / "reports" / "benchmark.json"
 
 
 def parse_args(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         estimate(output) if args.plan else measure(args, output)
     except (OSError, ValueError) as error:
-        sys.exit(f"benchmark: {error}")
+        sys.exit(f"against_original: {error}")
     if output is not None:
         print(output)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fedd_hf.configuration_fedd import FEDDConfig
-from fedd_hf.experiments.benchmark.plan import (
+from plan import (
     Assumptions,
     Device,
     Workload,
@@ -17,7 +17,7 @@ from fedd_hf.experiments.benchmark.plan import (
     plan,
 )
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark.py"
+SCRIPT = Path(__file__).parents[3] / "scripts" / "benchmark" / "against_original.py"
 
 
 @pytest.fixture(scope="module")

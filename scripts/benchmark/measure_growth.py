@@ -11,6 +11,7 @@ from typing import Any
 from accelerate import Accelerator
 from datasets import Dataset
 
+from benchmark_size import BenchmarkArguments
 from fedd_hf.data.sources import load_ham10000
 from fedd_hf.features import FeatureStore
 from fedd_hf.image_processing_fedd import FEDDImageProcessor
@@ -18,11 +19,9 @@ from fedd_hf.modeling_fedd import FEDDForSegmentation
 from fedd_hf.prediction import predict_segmentation
 from fedd_hf.training.pixel_heads import train_pixel_classifiers
 from fedd_hf.training.pixels import StoredFeatures
-
-from .isolation import run_alone
-from .measure import peak_memory, resident_bytes, time_passes
-from .size import BenchmarkArguments
-from .training import recipe
+from gauges import peak_memory, resident_bytes, time_passes
+from isolation import run_alone
+from measure_training import recipe
 
 
 def parts(arguments: BenchmarkArguments) -> dict[str, Callable[[], dict[str, Any]]]:

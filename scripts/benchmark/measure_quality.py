@@ -14,6 +14,7 @@ import torch
 from accelerate import Accelerator
 from datasets import Dataset
 
+from benchmark_size import BenchmarkArguments
 from fedd_hf.data.loading import DataArguments, load_splits, need_split
 from fedd_hf.data.painted import paint_dataset
 from fedd_hf.decode_head_fedd import vote
@@ -25,11 +26,9 @@ from fedd_hf.modeling_fedd import FEDDForSegmentation
 from fedd_hf.prediction import count_pixels
 from fedd_hf.training.pixel_heads import train_pixel_classifiers
 from fedd_hf.training.pixels import StoredFeatures
-
-from .isolation import run_alone
-from .networks import paper_config
-from .size import BenchmarkArguments
-from .training import recipe
+from isolation import run_alone
+from measure_training import recipe
+from networks import paper_config
 
 RECIPES = {"ours": "fedd", "original": "original"}
 TRAIN_SEED, UNSEEN_SEED = 600, 601  # of the painted photos

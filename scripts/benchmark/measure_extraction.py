@@ -10,14 +10,13 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmark_size import BenchmarkArguments, BenchmarkSize
 from fedd_hf.backbone_fedd import FEDDBackbone
 from fedd_hf.configuration_fedd import FEDDConfig
-
-from .isolation import run_alone
-from .measure import matrix_rate, peak_memory, time_passes
-from .networks import make_original_network, paper_config
-from .original import extract_features
-from .size import BenchmarkArguments, BenchmarkSize
+from gauges import matrix_rate, peak_memory, time_passes
+from isolation import run_alone
+from networks import make_original_network, paper_config
+from original_way import extract_features
 
 BATCH_SIZES = (1, 2)
 FLOAT16, FLOAT32 = 2, 4  # bytes of a number

@@ -12,6 +12,7 @@ import torch
 from accelerate import Accelerator
 from datasets import Dataset
 
+from benchmark_size import BenchmarkArguments, BenchmarkSize
 from fedd_hf.data.painted import paint_dataset
 from fedd_hf.features import read_maps
 from fedd_hf.image_processing_fedd import FEDDImageProcessor
@@ -19,13 +20,11 @@ from fedd_hf.labels import SkinTone
 from fedd_hf.training.arguments import SegmentationArguments
 from fedd_hf.training.pixel_heads import train_pixel_classifiers
 from fedd_hf.training.pixels import StoredFeatures
-
-from .extraction import count_bytes
-from .isolation import run_alone
-from .measure import peak_memory, time_passes
-from .networks import make_heads, paper_config, write_random_features
-from .original import PixelDataset, build_matrix, fewest_pixels, make_classifier, train_for
-from .size import BenchmarkArguments, BenchmarkSize
+from gauges import peak_memory, time_passes
+from isolation import run_alone
+from measure_extraction import count_bytes
+from networks import make_heads, paper_config, write_random_features
+from original_way import PixelDataset, build_matrix, fewest_pixels, make_classifier, train_for
 
 SEED = 500  # of the painted photos
 

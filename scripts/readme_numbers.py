@@ -22,7 +22,7 @@ def fill_readme(readme: str, quickstart: dict[str, Any], coverage: dict[str, Any
         readme (`str`):
             Its text.
         quickstart (`dict`):
-            Report of [`~fedd_hf.experiments.quickstart.run_quickstart`].
+            Report of [`~fedd_hf.cli.quickstart_run.run_quickstart`].
         coverage (`dict`):
             Report of [`~coverage_simulation.simulate_coverage`].
         comparison (`dict`):

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from fedd_hf import demo
 from fedd_hf.cli import app
+from fedd_hf.cli.quickstart_run import QuickstartSize, run_quickstart
 from fedd_hf.demo import Examiner, build_demo, launch
-from fedd_hf.experiments.quickstart import QuickstartSize, run_quickstart
 from fedd_hf.image_processing_fedd import read_image
 from fedd_hf.pipelines import open_model
 from fedd_hf.training.arguments import ClassificationArguments, SegmentationArguments

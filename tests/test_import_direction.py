@@ -24,7 +24,6 @@ MAY_IMPORT = {
     "baselines": MODEL_FAMILY | {"training", "data", "labels"},
     "prediction": MODEL_FAMILY | {"data", "labels"},
     "evaluation": {"labels"},
-    "experiments": MODEL_FAMILY | {"compare", "features", "training", "prediction", "evaluation", "data", "labels"},
     "compare": MODEL_FAMILY | {"features", "training", "prediction", "evaluation", "data", "baselines", "labels"},
     "figures": {"evaluation", "labels"},
     "hub": {"evaluation", "figures"},

@@ -98,7 +98,7 @@ class Examiner:
         classifier (`tuple`):
             A malignancy classifier and its image processor.
         report (`dict`):
-            Report of [`~fedd_hf.experiments.quickstart.run_quickstart`].
+            Report of [`~fedd_hf.cli.quickstart_run.run_quickstart`].
 
     Raises:
         ValueError: If the report does not say when to abstain.

@@ -17,7 +17,7 @@ from huggingface_hub import constants
 from model_card_rules import check_model_card
 from space_card_rules import check_space_card
 
-from fedd_hf.experiments.quickstart import QuickstartSize, run_quickstart
+from fedd_hf.cli.quickstart_run import QuickstartSize, run_quickstart
 from fedd_hf.training.arguments import ClassificationArguments, SegmentationArguments
 
 ROOT = Path(__file__).parents[2]

@@ -1,64 +1,25 @@
-"""The `fedd` command, for people who use a model."""
+"""`fedd predict`: photos in, maps, overlays and scores out."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import numpy as np
 import typer
 from PIL import Image
-from rich.console import Console
-from rich.table import Table
 from tqdm.auto import tqdm
 
-NOTICE = "Research only. Not a medical device, not for diagnosis."
+from .console import NOTICE, say
+
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 FAILURES = (OSError, ValueError, RuntimeError)  # torch: out of memory
 HELD_PIXELS = 50_000_000  # photos of a batch wait for their overlays in memory: 150 MB
 
-app = typer.Typer(
-    help=f"FEDD: lesion segmentation and malignancy classification, reported by skin tone. {NOTICE}",
-    no_args_is_help=True,
-    pretty_exceptions_show_locals=False,
-)
-console = Console(highlight=False, soft_wrap=True)
 
-# Commands import what they need when they run: datasets, accelerate and matplotlib would slow down every start.
-
-
-@app.callback()
-def main() -> None:
-    """Keep the libraries quiet: what matters is printed by the commands."""
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-
-
-@app.command()
-def quickstart(
-    output_dir: Annotated[Path, typer.Option(file_okay=False, help="Folder for models, pictures and the report.")] = (
-        Path("quickstart")
-    ),
-) -> None:
-    """Train FEDD on 30 painted photos, segment, classify and report by skin tone: offline, in three minutes."""
-    from fedd_hf.experiments.quickstart import run_quickstart
-
-    if not _is_replaceable(output_dir):
-        raise typer.BadParameter(f"{output_dir} exists and is no quickstart. Choose another --output-dir.")
-    with _replaced_content(output_dir) as folder:
-        report = run_quickstart(folder)
-        _draw_quickstart(report, folder)
-    _print_quickstart(report, output_dir)
-
-
-@app.command()
 def predict(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Photos, or folders of them.")],
     model: Annotated[list[str], typer.Option(help="Folder or repository id of a model; may be given twice.")],
@@ -78,38 +39,13 @@ def predict(
                 failures.append(line)
             else:
                 lines.write(json.dumps(line) + "\n")
-    _print(f"{len(names) - len(failures)} of {len(names)} photos predicted, written to {output_dir}. {NOTICE}")
+    say(f"{len(names) - len(failures)} of {len(names)} photos predicted, written to {output_dir}. {NOTICE}")
     for failure in failures:
-        _print(f"Failed: {failure}")
+        say(f"Failed: {failure}")
     if not names:
-        _print(f"Failed: there is no photo ({', '.join(SUFFIXES)}) in {', '.join(map(str, images))}.")
+        say(f"Failed: there is no photo ({', '.join(SUFFIXES)}) in {', '.join(map(str, images))}.")
     if failures or not names:
         raise typer.Exit(code=1)
-
-
-@app.command()
-def demo(
-    quickstart: Annotated[Path, typer.Option(file_okay=False, help="Folder that `fedd quickstart` left.")] = (
-        Path("quickstart")
-    ),
-    port: Annotated[int | None, typer.Option(help="Port of the page; by default the first from 7860 on.")] = None,
-) -> None:
-    """Serve a page on which the models of a quickstart look at a photo, and keep nothing of it."""
-    try:
-        from fedd_hf.demo import Examiner, build_demo, launch
-    except ImportError as error:
-        _print(f'Failed: the demo needs gradio ({error}). Type `pip install "fedd-hf[demo]"`.')
-        raise typer.Exit(code=1) from error
-    from fedd_hf.evaluation.report import read_report
-    from fedd_hf.pipelines import open_model
-
-    try:
-        report = read_report(quickstart / "report.json")
-        segmenter, classifier = (open_model(str(quickstart / task)) for task in ("segmentation", "malignancy"))
-        examiner = Examiner(segmenter, classifier, report)
-    except (OSError, ValueError) as error:
-        raise typer.BadParameter(f"{error} Type `fedd quickstart` first.", param_hint="--quickstart") from error
-    launch(build_demo(examiner, sorted((quickstart / "photos").iterdir())[:3]), port)
 
 
 def _open_models(names: list[str]) -> list[Any]:
@@ -241,81 +177,3 @@ def _binary_entropy(score: float) -> float:
     from scipy.special import entr
 
     return float(entr(score) + entr(1 - score))
-
-
-def _print(text: str) -> None:
-    console.print(text, markup=False)  # a path may hold brackets
-
-
-def _is_replaceable(folder: Path) -> bool:
-    """Whether a folder is new, empty but for hidden files, or an earlier quickstart."""
-    from fedd_hf.evaluation.report import read_report
-
-    if not folder.exists() or all(child.name.startswith(".") for child in folder.iterdir()):
-        return True
-    try:
-        return read_report(folder / "report.json").get("experiment") == "quickstart"
-    except (FileNotFoundError, ValueError):
-        return False
-
-
-@contextmanager
-def _replaced_content(folder: Path) -> Iterator[Path]:
-    """Yield a folder whose files replace those of the same name in `folder`, unless something fails before."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".partial-", dir=folder) as temporary:
-        old, new = Path(temporary, "old"), Path(temporary, "new")
-        old.mkdir()
-        new.mkdir()
-        yield new
-        for child in list(new.iterdir()):
-            if (folder / child.name).exists():
-                (folder / child.name).rename(old / child.name)
-            child.rename(folder / child.name)
-
-
-def _draw_quickstart(report: dict[str, Any], folder: Path) -> None:
-    from fedd_hf.figures.by_tone import draw_by_tone
-    from fedd_hf.figures.overlays import draw_overlays
-    from fedd_hf.labels import PixelClass, SkinTone
-
-    rows = report["segmentation"]["by_tone"] + report["malignancy"]["by_tone"]
-    title = f"FEDD on painted photos, {3 * report['data']['train_per_tone']} labelled, by skin tone (95 % intervals)"
-    draw_by_tone(rows, title).savefig(folder / "by_tone.png", dpi=100, metadata={"Software": None})
-    labels = {int(kind): kind.label for kind in PixelClass}
-    names = sorted(file.name for file in (folder / "photos").iterdir())[:6]
-    photos = [Image.open(folder / "photos" / name) for name in names]
-    truths, maps = ([np.array(Image.open(folder / kind / name)) for name in names] for kind in ("masks", "maps"))
-    titles = [f"tone {tone.label}" for tone in 2 * list(SkinTone)]
-    sheet = draw_overlays(photos, truths, maps, labels, titles)
-    sheet.savefig(folder / "overlays.png", dpi=100, metadata={"Software": None})
-
-
-def _print_quickstart(report: dict[str, Any], folder: Path) -> None:
-    for task in ("segmentation", "malignancy"):
-        console.print(_tone_table(report[task]["by_tone"]))
-    _print(
-        f"Painted photos, 95 % bootstrap intervals. Pictures: {folder / 'overlays.png'}, {folder / 'by_tone.png'}; "
-        f"all numbers: {folder / 'report.json'}. {NOTICE}\n"
-    )
-    photo = sorted((folder / "photos").iterdir())[0]
-    _print(
-        "import fedd_hf; from transformers import pipeline\n"
-        f'pipeline("image-segmentation", model="{folder / "segmentation"}")("{photo}")\n'
-        f'pipeline("image-classification", model="{folder / "malignancy"}")("{photo}")'
-    )
-
-
-def _tone_table(rows: list[dict[str, Any]]) -> Table:
-    from fedd_hf.evaluation.report import choose_rows, describe_flags, format_interval
-    from fedd_hf.evaluation.titles import TITLES
-
-    rows = choose_rows(rows)
-    metrics = list(dict.fromkeys(row["metric"] for row in rows))
-    caption = describe_flags(rows) or None
-    table = Table("skin tone", "photos", *(TITLES[metric] for metric in metrics), caption=caption)
-    for tone in dict.fromkeys(row["skin_tone"] for row in rows):
-        of_tone = {row["metric"]: row for row in rows if row["skin_tone"] == tone}
-        cells = [format_interval(of_tone[metric]) for metric in metrics]
-        table.add_row(tone, str(of_tone[metrics[0]]["n"]), *cells)
-    return table

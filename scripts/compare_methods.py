@@ -23,7 +23,7 @@ from transformers import HfArgumentParser
 from transformers.utils import logging
 
 from fedd_hf.backbone_fedd import locate_backbone, read_backbone_defaults
-from fedd_hf.baselines.arguments import DEEPDERM_RECIPE, UNET_RECIPE
+from fedd_hf.baselines.recipes import DEEPDERM_RECIPE, UNET_RECIPE
 from fedd_hf.compare.label_efficiency import LabelEfficiencyArguments, run_label_efficiency
 from fedd_hf.compare.method_settings import MethodSettings
 from fedd_hf.compare.method_table import choose_shown, describe_methods
@@ -32,7 +32,7 @@ from fedd_hf.compare.photo_sets import TEST, load_numbered_sets
 from fedd_hf.data.loading import DataArguments
 from fedd_hf.evaluation.report import write_report
 from fedd_hf.evaluation.titles import TITLES
-from fedd_hf.figures.label_efficiency import draw_label_efficiency
+from fedd_hf.figures.label_curves import draw_label_efficiency
 from fedd_hf.figures.style import save_figure
 from fedd_hf.training.arguments import ReadingArguments, SegmentationArguments
 from fedd_hf.training.run import open_accelerator

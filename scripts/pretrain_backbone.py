@@ -33,8 +33,8 @@ from fedd_hf.hub.cards import render_card
 from fedd_hf.hub.guard import check_folder
 from fedd_hf.hub.push import PushArguments, Repository, push_repository
 from fedd_hf.training.arguments import PretrainingArguments, ReadingArguments, RunArguments
-from fedd_hf.training.backbone import Look, make_unet, pretrain_backbone, save_backbone
 from fedd_hf.training.ddim_samples import draw_samples
+from fedd_hf.training.pretraining import Look, make_unet, pretrain_backbone, save_backbone
 from fedd_hf.training.run import RunState, start_accelerator
 
 PROBED_PHOTOS = 60

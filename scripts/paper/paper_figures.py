@@ -17,12 +17,12 @@ from draw_qualitative import draw_qualitative
 from draw_roc import draw_roc
 from draw_samples import draw_samples
 from draw_scheme import draw_scheme
-from fedd_hf.figures.by_tone import draw_by_tone
-from fedd_hf.figures.contrast import draw_contrast
+from fedd_hf.figures.contrast_strata import draw_contrast
 from fedd_hf.figures.coverage_risk import draw_coverage_risk
 from fedd_hf.figures.gaps import draw_gaps
-from fedd_hf.figures.label_efficiency import draw_label_efficiency
+from fedd_hf.figures.label_curves import draw_label_efficiency
 from fedd_hf.figures.reliability import draw_reliability
+from fedd_hf.figures.tone_bars import draw_by_tone
 
 TASKS = ("segmentation", "malignancy")
 HEADLINES = {"segmentation": ("mean_iou", "lesion_iou"), "malignancy": ("auroc", "balanced_accuracy")}

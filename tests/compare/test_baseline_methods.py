@@ -9,7 +9,7 @@ from datasets import DatasetDict
 from pandas.testing import assert_frame_equal
 from PIL import Image
 
-from fedd_hf.baselines.arguments import FittingArguments
+from fedd_hf.baselines.recipes import FittingArguments
 from fedd_hf.compare import baseline_methods, methods
 from fedd_hf.compare.label_efficiency import LabelEfficiencyArguments, run_label_efficiency
 from fedd_hf.compare.method_settings import MethodSettings

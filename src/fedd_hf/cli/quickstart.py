@@ -60,8 +60,8 @@ def _replaced_content(folder: Path) -> Iterator[Path]:
 
 
 def _draw_quickstart(report: dict[str, Any], folder: Path) -> None:
-    from fedd_hf.figures.by_tone import draw_by_tone
     from fedd_hf.figures.overlays import draw_overlays
+    from fedd_hf.figures.tone_bars import draw_by_tone
     from fedd_hf.labels import PixelClass, SkinTone
 
     rows = report["segmentation"]["by_tone"] + report["malignancy"]["by_tone"]

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from transformers import set_seed
 from transformers.modeling_outputs import ImageClassifierOutput
 
-from fedd_hf.baselines.arguments import CLASSIFIER_RECIPE, DEEPDERM_RECIPE, UNET_RECIPE, FittingArguments
 from fedd_hf.baselines.deepderm import DeepDermForImageClassification, train_deepderm, train_diagnoses
 from fedd_hf.baselines.encoders import RANDOM
 from fedd_hf.baselines.frozen_models import (
@@ -23,6 +22,7 @@ from fedd_hf.baselines.frozen_models import (
     train_frozen_classifier,
 )
 from fedd_hf.baselines.frozen_networks import WITHOUT_WEIGHTS
+from fedd_hf.baselines.recipes import CLASSIFIER_RECIPE, DEEPDERM_RECIPE, UNET_RECIPE, FittingArguments
 from fedd_hf.baselines.unet import UNetForSegmentation, train_unet
 from fedd_hf.data.loading import DataArguments, load_splits, need_split
 from fedd_hf.evaluation.report import NOT_A_COMPARISON, write_report

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from fedd_hf.baselines.arguments import CLASSIFIER_RECIPE, DEEPDERM_RECIPE, UNET_RECIPE, FittingArguments
+from fedd_hf.baselines.recipes import CLASSIFIER_RECIPE, DEEPDERM_RECIPE, UNET_RECIPE, FittingArguments
 from fedd_hf.image_processing_fedd import FEDDImageProcessor
 from fedd_hf.training.arguments import ClassificationArguments, ReadingArguments, SegmentationArguments
 

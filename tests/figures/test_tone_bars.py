@@ -5,8 +5,8 @@ from matplotlib.figure import Figure
 
 from fedd_hf.evaluation.report import HEADLINES
 from fedd_hf.evaluation.titles import TITLES
-from fedd_hf.figures.by_tone import draw_by_tone
 from fedd_hf.figures.style import TONE_COLOURS
+from fedd_hf.figures.tone_bars import draw_by_tone
 from fedd_hf.labels import SkinTone
 
 TONES = ["all", *(tone.label for tone in SkinTone)]

@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 
 from fedd_hf.data.painted import paint_dataset
 from fedd_hf.training.arguments import PretrainingArguments, RunArguments
-from fedd_hf.training.backbone import _measure_loss, make_unet, pretrain_backbone, save_backbone
+from fedd_hf.training.pretraining import _measure_loss, make_unet, pretrain_backbone, save_backbone
 from fedd_hf.training.run import RunState
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -202,7 +202,7 @@ import torch
 from datasets import load_from_disk
 from diffusers import DDPMScheduler
 from fedd_hf.training.arguments import PretrainingArguments, RunArguments
-from fedd_hf.training.backbone import make_unet, pretrain_backbone
+from fedd_hf.training.pretraining import make_unet, pretrain_backbone
 from fedd_hf.training.run import start_accelerator
 
 photos, folder, batch_size = sys.argv[1:]

@@ -1,6 +1,6 @@
 import pytest
 
-from fedd_hf.figures.contrast import draw_contrast
+from fedd_hf.figures.contrast_strata import draw_contrast
 
 EDGES = [1.0, 5.0, 12.0, 30.0]
 

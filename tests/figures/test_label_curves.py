@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
-from fedd_hf.figures.label_efficiency import draw_label_efficiency
+from fedd_hf.figures.label_curves import draw_label_efficiency
 from fedd_hf.figures.style import METHOD_COLOURS, METHOD_MARKERS
 from published import published_results
 

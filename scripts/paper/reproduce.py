@@ -1,8 +1,8 @@
 """Reproduce the paper: data, features, heads, all figures and tables, and a verdict on each of its claims.
 
 Usage:
-    python scripts/reproduce.py --ddi-root ddi --masks ddi-seg --backbone adm-256 --output-dir runs/paper
-    python scripts/reproduce.py --painted --output-dir runs/painted
+    python scripts/paper/reproduce.py --ddi-root ddi --masks ddi-seg --backbone adm-256 --output-dir runs/paper
+    python scripts/paper/reproduce.py --painted --output-dir runs/painted
 
 Leaves report.html (one file, to be opened in a browser), report.md, report.json and figures/. Type the same command
 again to go on with a run that was killed. `--painted` needs no data: it runs on painted photos with the embedded

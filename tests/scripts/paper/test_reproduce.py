@@ -1,4 +1,4 @@
-"""scripts/reproduce.py: the whole paper on painted photos and a tiny backbone, and its page in a browser."""
+"""scripts/paper/reproduce.py: the whole paper on painted photos and a tiny backbone, and its page in a browser."""
 
 import json
 import re

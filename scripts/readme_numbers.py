@@ -45,7 +45,7 @@ def _fill(readme: str, mark: str, text: str) -> str:
 
 
 def _describe_quickstart(report: dict[str, Any]) -> str:
-    tables = [markdown_by_tone(report[task]["by_tone"], TITLES) for task in ("segmentation", "malignancy")]
+    tables = [markdown_by_tone(report[task]["by_tone"], TITLES) for task in ("segmentation", "classification")]
     data, seconds = report["data"], sum(report["seconds"].values())
     return (
         f"{3 * data['train_per_tone']} labelled photos ({data['train_per_tone']} of each skin tone), "

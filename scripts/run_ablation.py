@@ -100,9 +100,9 @@ def classify(
 def load_malignancy_photos(data: DataArguments, label_fractions: list[float]) -> PhotoSets:
     """Return as many labelled photos as the paper has at each label fraction, and those that choose and test."""
     if data.dataset == "ddi":
-        return load_photo_sets(data, "malignancy", label_fractions)
+        return load_photo_sets(data, "classification", label_fractions)
     fractions = sorted(label_fractions)
-    photos = load_numbered_sets(data, "malignancy", [LABELLED_PHOTOS[fraction] for fraction in fractions])
+    photos = load_numbered_sets(data, "classification", [LABELLED_PHOTOS[fraction] for fraction in fractions])
     return replace(photos, train=dict(zip(fractions, photos.train.values(), strict=True)))
 
 

@@ -523,8 +523,8 @@ def test_quickstart_leaves_models_pictures_tables_and_a_report(finished_quicksta
 
     assert sorted(child.name for child in folder.iterdir()) == [
         "by_tone.png",
-        "malignancy",
-        "malignancy_predictions.parquet",
+        "classification",
+        "classification_predictions.parquet",
         "maps",
         "masks",
         "overlays.png",
@@ -544,12 +544,12 @@ def test_the_report_of_a_quickstart_says_what_was_done_and_how_well(finished_qui
 
     report = read_report(folder / "report.json")
 
-    assert list(report) == ["experiment", "data", "segmentation", "malignancy", "seconds", "machine"]
+    assert list(report) == ["experiment", "data", "segmentation", "classification", "seconds", "machine"]
     assert report["experiment"] == "quickstart"
     assert report["data"]["test_per_tone"] == 2
     assert report["segmentation"]["arguments"]["num_steps"] == 3
-    assert report["malignancy"]["epochs"] == 2
-    for task in ("segmentation", "malignancy"):
+    assert report["classification"]["epochs"] == 2
+    for task in ("segmentation", "classification"):
         numbers = {row["skin_tone"]: row["n"] for row in report[task]["by_tone"]}
         assert numbers == {"all": 6, "I-II": 2, "III-IV": 2, "V-VI": 2, "mean of tones": 6}
         assert report[task]["backbone"] == "embedded"
@@ -568,7 +568,7 @@ def test_quickstart_prints_a_table_per_task_and_what_to_type_next(finished_quick
 
 def test_the_models_of_a_quickstart_can_be_opened(finished_quickstart, tmp_path):
     folder, _ = finished_quickstart
-    models = ["--model", folder / "segmentation", "--model", folder / "malignancy"]
+    models = ["--model", folder / "segmentation", "--model", folder / "classification"]
 
     result = invoke("predict", folder / "photos", *models, "--output-dir", tmp_path / "out")
 

@@ -110,7 +110,7 @@ def _leads(task: str, metric: str, skin_tone: str, test: str) -> Callable[[dict[
 
 def _beats_dermatologists(report: dict[str, Any]) -> Verdict:
     bound = dermatologists("auroc")
-    rows = _rows(report, "malignancy", "curves", metric="auroc", skin_tone="all", test="test", method="FEDD")
+    rows = _rows(report, "classification", "curves", metric="auroc", skin_tone="all", test="test", method="FEDD")
     verdict = join_verdicts(judge_above(row["low"], row["high"], bound) for row in rows)
     return verdict, f"AUROC {_list(rows)}; the dermatologists' {bound} is of all 656 photos, not of these"
 
@@ -130,11 +130,11 @@ def _similar_on_light_and_dark(metric: str) -> Callable[[dict[str, Any]], Verdic
 
 def _accuracy_at_ten_percent(report: dict[str, Any]) -> Verdict:
     found = {"test": "large_test", "method": "FEDD", "skin_tone": "all", "label_fraction": 0.10}
-    rows = _rows(report, "malignancy", "curves", metric="accuracy", **found)
+    rows = _rows(report, "classification", "curves", metric="accuracy", **found)
     if not rows:
         return UNDECIDABLE, "Not measured."
     (row,) = rows
-    balanced = _rows(report, "malignancy", "curves", metric="balanced_accuracy", **found)
+    balanced = _rows(report, "classification", "curves", metric="balanced_accuracy", **found)
     counts = pd.DataFrame(report["counts"]["by_split"]).query("task == 'classification' and split == 'large_test'")
     evidence = (
         f"accuracy {_interval(row)} on {row['n']} photos, where calling all of them benign gives "
@@ -247,7 +247,7 @@ CLAIMS = (
     Claim(
         "FEDD has a higher ROC-AUC than every other method at every label fraction",
         "section 4.2, Figure 7",
-        _leads("malignancy", "auroc", "all", "test"),
+        _leads("classification", "auroc", "all", "test"),
     ),
     Claim(
         "FEDD meets or exceeds the ensemble of dermatologists at every label fraction",
@@ -258,7 +258,7 @@ CLAIMS = (
     Claim(
         "FEDD is more accurate than every other method on the large test",
         "abstract, supplement Table 3",
-        _leads("malignancy", "accuracy", "all", "large_test"),
+        _leads("classification", "accuracy", "all", "large_test"),
     ),
     Claim("Earlier timesteps classify better", "section 4.2, Figure 6", _early_timesteps_are_better),
     Claim(

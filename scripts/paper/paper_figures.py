@@ -23,9 +23,9 @@ from fedd_hf.figures.gaps import draw_gaps
 from fedd_hf.figures.label_curves import draw_label_efficiency
 from fedd_hf.figures.reliability import draw_reliability
 from fedd_hf.figures.tone_bars import draw_by_tone
+from paper_tables import TASK_NAMES
 
-TASKS = ("segmentation", "malignancy")
-HEADLINES = {"segmentation": ("mean_iou", "lesion_iou"), "malignancy": ("auroc", "balanced_accuracy")}
+HEADLINES = {"segmentation": ("mean_iou", "lesion_iou"), "classification": ("auroc", "balanced_accuracy")}
 
 
 def draw_paper(report: dict[str, Any], folder: Path) -> Iterator[tuple[str, str, Figure]]:
@@ -46,11 +46,11 @@ def draw_paper(report: dict[str, Any], folder: Path) -> Iterator[tuple[str, str,
     yield from _draw_segmentation(report["segmentation"], folder)
     grid = draw_grid(report["grid"])
     yield "figure-6-blocks-timesteps", "Figure 6. Test accuracy of each block against the timestep", grid
-    yield from _draw_malignancy(report["malignancy"], _share_of_benign(report["counts"]["by_split"]))
+    yield from _draw_malignancy(report["classification"], _share_of_benign(report["counts"]["by_split"]))
     clusters = draw_clustering(report["clustering"], folder)
     yield "supplement-1-clustering", "Supplement, Figure 1. Activations and their clusters by block", clusters
-    for task in TASKS:
-        yield from _draw_evaluation(report["evaluation"][task], task)
+    for task, name in TASK_NAMES.items():
+        yield from _draw_evaluation(report["evaluation"][task], name, HEADLINES[task])
     probe = draw_marker_probe(report["marker_probe"]["rows"])
     yield "marker-probe", "Shift of the malignancy score when pen marks and rulers are painted over", probe
 
@@ -78,17 +78,19 @@ def _share_of_benign(counts: list[dict[str, Any]]) -> float:
     return sum(row["benign"] for row in rows) / sum(row["benign"] + row["malignant"] for row in rows)
 
 
-def _draw_evaluation(evaluation: dict[str, Any], task: str) -> Iterator[tuple[str, str, Figure]]:
-    bars = draw_by_tone(evaluation["by_tone"], f"FEDD, {task}")
-    yield f"{task}-by-tone", f"By skin tone: {task}", bars
-    gaps = draw_gaps(evaluation["gaps"], HEADLINES[task])
-    yield f"{task}-gaps", f"Gaps between skin tones: {task}", gaps
+def _draw_evaluation(
+    evaluation: dict[str, Any], name: str, headlines: tuple[str, ...]
+) -> Iterator[tuple[str, str, Figure]]:
+    bars = draw_by_tone(evaluation["by_tone"], f"FEDD, {name}")
+    yield f"{name}-by-tone", f"By skin tone: {name}", bars
+    gaps = draw_gaps(evaluation["gaps"], headlines)
+    yield f"{name}-gaps", f"Gaps between skin tones: {name}", gaps
     reliability = draw_reliability(evaluation["calibration"])
-    yield f"{task}-reliability", f"Reliability of confidences: {task}", reliability
+    yield f"{name}-reliability", f"Reliability of confidences: {name}", reliability
     risk = draw_coverage_risk(evaluation["coverage_risk"])
-    yield f"{task}-coverage-risk", f"Risk if uncertain photos are left to a physician: {task}", risk
+    yield f"{name}-coverage-risk", f"Risk if uncertain photos are left to a physician: {name}", risk
     contrast = draw_contrast(evaluation["contrast"])
-    yield f"{task}-contrast", f"By contrast of lesion and skin: {task}", contrast
+    yield f"{name}-contrast", f"By contrast of lesion and skin: {name}", contrast
 
 
 def _first_of_each_tone(examples: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -11,6 +11,8 @@ from fedd_hf.evaluation.report import format_interval
 from fedd_hf.evaluation.text_tables import NOTHING, Table, format_number, tabulate_evaluation, tabulate_gaps
 from fedd_hf.evaluation.titles import TITLES
 
+TASK_NAMES = {"segmentation": "segmentation", "classification": "malignancy"}  # in titles and file names
+
 
 def paper_tables(report: dict[str, Any]) -> list[Table]:
     """Return every table of a reproduction report.
@@ -22,10 +24,10 @@ def paper_tables(report: dict[str, Any]) -> list[Table]:
     return [
         tabulate_counts(report["counts"]["by_split"]),
         *tabulate_comparison(report["comparison"]),
-        tabulate_f1(report["malignancy"]["curves"]),
+        tabulate_f1(report["classification"]["curves"]),
         tabulate_run_time(report["run_time"]),
-        *(tabulate_evaluation(report["evaluation"][task], task) for task in ("segmentation", "malignancy")),
-        *(tabulate_gaps(report["evaluation"][task]["gaps"], task) for task in ("segmentation", "malignancy")),
+        *(tabulate_evaluation(report["evaluation"][task], name) for task, name in TASK_NAMES.items()),
+        *(tabulate_gaps(report["evaluation"][task]["gaps"], name) for task, name in TASK_NAMES.items()),
     ]
 
 

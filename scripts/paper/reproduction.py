@@ -29,7 +29,7 @@ from fedd_hf.data.loading import DataArguments
 from fedd_hf.data.painted.double import MASKS_FILE, paint_ddi
 from fedd_hf.data.schema import tone_labels
 from fedd_hf.evaluation.report import describe_machine, read_report, write_report
-from fedd_hf.evaluation.summary import evaluate_malignancy, evaluate_segmentation
+from fedd_hf.evaluation.summary import evaluate_classification, evaluate_segmentation
 from fedd_hf.training.arguments import ClassificationArguments, ReadingArguments, SegmentationArguments
 from marker_probe import probe_markers
 from photo_counts import describe_counts
@@ -149,7 +149,7 @@ def run_reproduction(
     for name, run in paper.parts().items():
         with _timed(seconds, name):
             report[name] = run()
-    curves = [*report["segmentation"]["curves"], *report["malignancy"]["curves"]]
+    curves = [*report["segmentation"]["curves"], *report["classification"]["curves"]]
     report["comparison"] = compare_with_published(curves, report["grid"]["points"])
     report["claims"] = judge_claims(report)
     report |= {"seconds": seconds, "machine": describe_machine()}
@@ -197,7 +197,7 @@ class Paper:
             "samples": self.show_samples,
             "segmentation": lambda: self.compare_methods("segmentation"),
             "grid": self.run_grid,
-            "malignancy": lambda: self.compare_methods("malignancy"),
+            "classification": lambda: self.compare_methods("classification"),
             "clustering": self.cluster,
             "marker_probe": self.probe_markers,
             "evaluation": self.evaluate,
@@ -234,7 +234,7 @@ class Paper:
 
     def run_grid(self) -> dict[str, Any]:
         """Train malignancy classifiers on each block and timestep: Figure 6. Validation photos choose what is read."""
-        photos = self.photos["malignancy"]
+        photos = self.photos["classification"]
         grid = GridArguments(label_fractions=self.arguments.label_fractions, num_seeds=GRID_SEEDS)
         folder, features = _subfolder(self.folder, "grid"), _subfolder(self.folder, "features")
         report = run_grid(
@@ -254,7 +254,7 @@ class Paper:
 
     def probe_markers(self) -> dict[str, Any]:
         """Paint over pen marks and rulers and score again, with the classifier of most labels."""
-        model, processor = self.fedd.train_classifier(self.trial("malignancy"))
+        model, processor = self.fedd.train_classifier(self.trial("classification"))
         photos = choose_examples(self.photos["segmentation"].tests[LARGE_TEST], PROBED_PER_TONE)
         folder = _subfolder(self.folder, "marker_probe")
         return prefix_paths(probe_markers(model, processor, photos, folder, self.accelerator), "marker_probe")
@@ -263,7 +263,7 @@ class Paper:
         """Report the first FEDD model of most labels on the large tests: tones, gaps, calibration, abstention."""
         return {
             "segmentation": evaluate_segmentation(*self._predictions("segmentation")),
-            "malignancy": evaluate_malignancy(*self._predictions("malignancy")),
+            "classification": evaluate_classification(*self._predictions("classification")),
         }
 
     def _predictions(self, task: str) -> tuple[pd.DataFrame, pd.DataFrame]:

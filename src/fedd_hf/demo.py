@@ -107,7 +107,7 @@ class Examiner:
     def __init__(self, segmenter: tuple[Any, Any], classifier: tuple[Any, Any], report: dict[str, Any]) -> None:
         self.segmenter, self.classifier = segmenter, classifier
         try:
-            self.limits = {task: report[task]["abstain_above"] for task in ("segmentation", "malignancy")}
+            self.limits = {task: report[task]["abstain_above"] for task in ("segmentation", "classification")}
         except KeyError as error:
             raise ValueError(f"The report lacks {error}. Type `fedd quickstart` again.") from error
         self.labels = segmenter[0].config.id2label
@@ -133,13 +133,16 @@ class Examiner:
     def judge(self, finding: Finding) -> str:
         """Say of each task whether the model is sure enough, compared with held-out photos."""
         score = finding.malignancy
-        doubts = {"segmentation": finding.segmented.uncertainty, "malignancy": float(entr(score) + entr(1 - score))}
-        return "\n".join(_judge(task, doubt, self.limits[task]) for task, doubt in doubts.items())
+        doubts = {
+            "segmentation": ("Segmentation", finding.segmented.uncertainty),
+            "classification": ("Malignancy", float(entr(score) + entr(1 - score))),
+        }
+        return "\n".join(_judge(name, doubt, self.limits[task]) for task, (name, doubt) in doubts.items())
 
 
-def _judge(task: str, uncertainty: float, limit: float) -> str:
+def _judge(name: str, uncertainty: float, limit: float) -> str:
     verdict = "answers: it is as sure as it is of" if uncertainty <= limit else "**abstains**: it is less sure than of"
-    return f"- {task.capitalize()} {verdict} four in five held-out photos ({uncertainty:.3f}, limit {limit:.3f})."
+    return f"- {name} {verdict} four in five held-out photos ({uncertainty:.3f}, limit {limit:.3f})."
 
 
 def draw_doubt(finding: Finding) -> Image.Image:

@@ -69,7 +69,7 @@ def test_random_weights_are_those_of_the_seed(settings, trial, name, tmp_path):
     method = make_method(name, settings)
 
     assert_frame_equal(method.segment(trial, tmp_path), method.segment(trial, tmp_path))
-    if "malignancy" in method.tasks:
+    if "classification" in method.tasks:
         assert_frame_equal(method.classify(trial), method.classify(trial))
 
 
@@ -139,8 +139,8 @@ def test_a_method_that_cannot_do_the_task_is_refused(settings, photos):
     sets = PhotoSets(train={0.05: photos}, validation=photos, tests={"test": photos})
     arguments = LabelEfficiencyArguments(label_fractions=[0.05], num_seeds=1)
 
-    with pytest.raises(ValueError, match=r"\['raw colour'\] cannot be compared in 'malignancy'"):
-        run_label_efficiency("malignancy", named, sets, arguments, settings.folder, settings.accelerator)
+    with pytest.raises(ValueError, match=r"\['raw colour'\] cannot be compared in 'classification'"):
+        run_label_efficiency("classification", named, sets, arguments, settings.folder, settings.accelerator)
 
 
 def test_without_their_libraries_baselines_say_what_to_install(settings, monkeypatch):

@@ -46,7 +46,7 @@ TWO_SEEDS = LabelEfficiencyArguments(label_fractions=[0.05, 0.10], num_seeds=2)
 class MadeUpMethod:
     """A method that knows the truth, or calls everything skin and benign; a seed may change what it says."""
 
-    tasks = ("segmentation", "malignancy")
+    tasks = ("segmentation", "classification")
 
     def __init__(self, name, knows, version=1):
         self.name, self.knows, self.version = name, knows, version
@@ -194,7 +194,7 @@ def test_gaps_between_tones_are_those_of_one_method_and_fraction(run, pair):
 def test_a_value_is_the_mean_over_seeds_and_the_spread_is_that_of_seeds(run):
     half_blind = MadeUpMethod("FEDD", knows=lambda trial: trial.seed == 0)
 
-    report = run([half_blind], task="malignancy", arguments=TWO_SEEDS)
+    report = run([half_blind], task="classification", arguments=TWO_SEEDS)
 
     row = one(report["curves"], label_fraction=0.05, test="large_test", metric="auroc", skin_tone="all")
     assert row["value"] == pytest.approx((1.0 + 0.5) / 2)
@@ -202,7 +202,7 @@ def test_a_value_is_the_mean_over_seeds_and_the_spread_is_that_of_seeds(run):
 
 
 def test_thresholds_come_from_validation_photos_and_from_the_test(run, photos):
-    report = run([MadeUpMethod("FEDD", knows=lambda trial: True)], task="malignancy")
+    report = run([MadeUpMethod("FEDD", knows=lambda trial: True)], task="classification")
 
     assert [row["validation_youden"] for row in report["choices"]] == pytest.approx([0.5, 0.5])
     metrics = {row["metric"] for row in report["curves"] if row["test"] == "test"}
@@ -211,7 +211,7 @@ def test_thresholds_come_from_validation_photos_and_from_the_test(run, photos):
 
 
 def test_a_perfect_score_has_the_roc_curve_of_the_upper_left_corner(run):
-    report = run([MadeUpMethod("FEDD", knows=lambda trial: True)], task="malignancy")
+    report = run([MadeUpMethod("FEDD", knows=lambda trial: True)], task="classification")
 
     row = one(report["roc"], method="FEDD", label_fraction=0.05, test="large_test")
     assert (row["fpr"], row["tpr"]) == ([0.0, 0.0, 1.0], [0.0, 1.0, 1.0])
@@ -360,7 +360,7 @@ def passes(monkeypatch):
     return counted
 
 
-@pytest.mark.parametrize("task", ["segmentation", "malignancy"])
+@pytest.mark.parametrize("task", ["segmentation", "classification"])
 def test_fedd_and_a_random_unet_run_from_end_to_end(run, settings, task, passes, few_photos):
     methods = [make_method(name, settings) for name in ("FEDD", "random UNet")]
 
@@ -399,16 +399,16 @@ def test_stored_features_give_the_scores_of_the_model_itself(settings, trial):
 def test_without_a_choice_the_papers_blocks_are_read(tmp_path, accelerator):
     fedd = make_method("FEDD", MethodSettings(folder=tmp_path, accelerator=accelerator))
 
-    read = [fedd.describe("malignancy", fraction)["reading"]["blocks"] for fraction in (0.05, 0.10, 0.15, 0.20)]
+    read = [fedd.describe("classification", fraction)["reading"]["blocks"] for fraction in (0.05, 0.10, 0.15, 0.20)]
 
     assert read == [[4], [6], [12], [14]]
     with pytest.raises(ValueError, match="label_fraction"):
-        fedd.describe("malignancy", 0.3)
+        fedd.describe("classification", 0.3)
 
 
 def test_a_fraction_without_a_reading_is_named(settings):
     with pytest.raises(ValueError, match="not for 0.15"):
-        make_method("FEDD", settings).describe("malignancy", 0.15)
+        make_method("FEDD", settings).describe("classification", 0.15)
 
 
 def test_an_unknown_method_is_named(settings):
@@ -458,7 +458,7 @@ def test_a_unit_holds_the_table_and_says_what_it_is_of(run, pair, tmp_path, few_
     ("task", "tests"),
     [
         ("segmentation", {"validation": 15, "test": 16, "large_test": 198}),
-        ("malignancy", {"validation": 30, "test": 30, "large_test": 476}),
+        ("classification", {"validation": 30, "test": 30, "large_test": 476}),
     ],
 )
 def test_of_ddi_the_photos_are_those_of_the_paper(painted_ddi, ddi_seg, task, tests):
@@ -508,7 +508,7 @@ def test_numbers_of_labelled_photos_are_nested_shares_of_the_training_photos(hal
 
 
 def test_malignancy_is_compared_on_photos_that_have_a_tone(half_with_tones):
-    photos = load_numbered_sets(DataArguments(), "malignancy", [3])
+    photos = load_numbered_sets(DataArguments(), "classification", [3])
 
     assert None not in tone_labels(photos.photos) + tone_labels(photos.train[3 / 5])
     assert {name: len(rows) for name, rows in photos.scored.items()} == {"validation": 5, "test": 6}

@@ -27,7 +27,7 @@ def demo(
 
     try:
         report = read_report(quickstart / "report.json")
-        segmenter, classifier = (open_model(str(quickstart / task)) for task in ("segmentation", "malignancy"))
+        segmenter, classifier = (open_model(str(quickstart / task)) for task in ("segmentation", "classification"))
         examiner = Examiner(segmenter, classifier, report)
     except (OSError, ValueError) as error:
         raise typer.BadParameter(f"{error} Type `fedd quickstart` first.", param_hint="--quickstart") from error

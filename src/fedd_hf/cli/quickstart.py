@@ -64,7 +64,7 @@ def _draw_quickstart(report: dict[str, Any], folder: Path) -> None:
     from fedd_hf.figures.tone_bars import draw_by_tone
     from fedd_hf.labels import PixelClass, SkinTone
 
-    rows = report["segmentation"]["by_tone"] + report["malignancy"]["by_tone"]
+    rows = report["segmentation"]["by_tone"] + report["classification"]["by_tone"]
     title = f"FEDD on painted photos, {3 * report['data']['train_per_tone']} labelled, by skin tone (95 % intervals)"
     draw_by_tone(rows, title).savefig(folder / "by_tone.png", dpi=100, metadata={"Software": None})
     labels = {int(kind): kind.label for kind in PixelClass}
@@ -77,7 +77,7 @@ def _draw_quickstart(report: dict[str, Any], folder: Path) -> None:
 
 
 def _print_quickstart(report: dict[str, Any], folder: Path) -> None:
-    for task in ("segmentation", "malignancy"):
+    for task in ("segmentation", "classification"):
         console.print(_tone_table(report[task]["by_tone"]))
     say(
         f"Painted photos, 95 % bootstrap intervals. Pictures: {folder / 'overlays.png'}, {folder / 'by_tone.png'}; "
@@ -87,7 +87,7 @@ def _print_quickstart(report: dict[str, Any], folder: Path) -> None:
     say(
         "import fedd_hf; from transformers import pipeline\n"
         f'pipeline("image-segmentation", model="{folder / "segmentation"}")("{photo}")\n'
-        f'pipeline("image-classification", model="{folder / "malignancy"}")("{photo}")'
+        f'pipeline("image-classification", model="{folder / "classification"}")("{photo}")'
     )
 
 

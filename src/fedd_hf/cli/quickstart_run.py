@@ -52,7 +52,7 @@ def run_quickstart(
     Args:
         output_dir (`Path`):
             Existing folder, which gets `photos/` and `masks/` (the held-out photos), `maps/` (what was predicted),
-            `segmentation/` and `malignancy/` (models), `*_predictions.parquet` and `report.json`.
+            `segmentation/` and `classification/` (models), `*_predictions.parquet` and `report.json`.
         size ([`QuickstartSize`]):
             Number and size of the painted photos.
         segmentation_arguments ([`SegmentationArguments`]):
@@ -71,13 +71,15 @@ def run_quickstart(
         test = paint_dataset(size.test_per_tone, TEST_SEED, size.photo_size)
     with _timed(seconds, "segmentation"):
         segmentation = _run_segmentation(output_dir, train, test, segmentation_arguments, accelerator)
-    with _timed(seconds, "malignancy"):
-        malignancy = _run_malignancy(output_dir, train, validation, test, classification_arguments, accelerator)
+    with _timed(seconds, "classification"):
+        classification = _run_classification(
+            output_dir, train, validation, test, classification_arguments, accelerator
+        )
     report = {
         "experiment": "quickstart",
         "data": {"name": "painted photos", **asdict(size)},
         "segmentation": segmentation | {"arguments": asdict(segmentation_arguments)},
-        "malignancy": malignancy | {"arguments": asdict(classification_arguments)},
+        "classification": classification | {"arguments": asdict(classification_arguments)},
         "seconds": seconds,
         "machine": describe_machine(),
     }
@@ -101,7 +103,7 @@ def _run_segmentation(
     return {"by_tone": rows, "final_loss": losses[-1], **_limit(predictions), **_reading(model)}
 
 
-def _run_malignancy(
+def _run_classification(
     output_dir: Path,
     train: Dataset,
     validation: Dataset,
@@ -113,9 +115,9 @@ def _run_malignancy(
     processor = FEDDImageProcessor(size=model.config.image_size)
     seen, unseen = (_pool(model, processor, part, accelerator) for part in (train, validation))
     losses = train_malignancy_classifier(model, seen, unseen, arguments, accelerator)
-    _save_model(model, processor, output_dir / "malignancy")
+    _save_model(model, processor, output_dir / "classification")
     predictions = predict_classification(model, processor, test, output_dir)
-    predictions.to_parquet(output_dir / "malignancy_predictions.parquet")
+    predictions.to_parquet(output_dir / "classification_predictions.parquet")
     rows = classification_by_tone(predictions).to_dict("records")
     fitted = {"best_validation_loss": min(losses), "epochs": len(losses)}
     return {"by_tone": rows, **fitted, **_limit(predictions), **_reading(model)}

@@ -33,7 +33,7 @@ from fedd_hf.training.pixel_heads import train_pixel_classifiers
 from .kept_results import is_kept
 from .method_settings import MethodSettings
 from .segment_trial import segment_trial
-from .trial import MALIGNANCY, SEGMENTATION, Trial
+from .trial import CLASSIFICATION, SEGMENTATION, Trial
 
 Drawn = TypeVar("Drawn", bound=nn.Module)
 
@@ -53,7 +53,7 @@ class CNNMethod:
     Source: hectorcarrion/FEDD, notebooks of the U-Nets and of the classifiers.
     """
 
-    tasks: tuple[str, ...] = (SEGMENTATION, MALIGNANCY)
+    tasks: tuple[str, ...] = (SEGMENTATION, CLASSIFICATION)
 
     def __init__(self, encoder: str, settings: MethodSettings) -> None:
         self.encoder, self.settings, self.name = encoder, settings, _name(encoder, settings)
@@ -127,7 +127,7 @@ class DeepDermMethod:
     Source: hectorcarrion/FEDD, notebook of DeepDerm.
     """
 
-    tasks: tuple[str, ...] = (MALIGNANCY,)
+    tasks: tuple[str, ...] = (CLASSIFICATION,)
 
     def __init__(self, settings: MethodSettings) -> None:
         self.settings, self.name = settings, _name("DeepDerm", settings)
@@ -186,7 +186,7 @@ class AlwaysBenign:
     """
 
     name = "always benign"
-    tasks: tuple[str, ...] = (MALIGNANCY,)
+    tasks: tuple[str, ...] = (CLASSIFICATION,)
 
     def __init__(self, settings: MethodSettings) -> None:
         self.settings = settings

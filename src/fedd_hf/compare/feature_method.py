@@ -25,7 +25,7 @@ from fedd_hf.training.pixels import StoredFeatures
 
 from .block_timestep import open_backbone
 from .segment_trial import segment_trial
-from .trial import MALIGNANCY, SEGMENTATION, Trial
+from .trial import CLASSIFICATION, SEGMENTATION, Trial
 
 CONFIG_FIELDS = ("backbone_sha256", "blocks", "timesteps", "image_size", "noise_seed")
 
@@ -55,7 +55,7 @@ class FeatureMethod:
             Where, and as which of how many processes.
     """
 
-    tasks: tuple[str, ...] = (SEGMENTATION, MALIGNANCY)
+    tasks: tuple[str, ...] = (SEGMENTATION, CLASSIFICATION)
 
     def __init__(
         self,

@@ -70,7 +70,7 @@ def run_label_efficiency(
 
     Args:
         task (`str`):
-            `"segmentation"` or `"malignancy"`.
+            `"segmentation"` or `"classification"`.
         methods (`list[Method]`):
             What is compared, with different names; each is compared with the first.
         photos ([`PhotoSets`]):

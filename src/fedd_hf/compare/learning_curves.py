@@ -28,12 +28,12 @@ from fedd_hf.evaluation.intervals import Metric, Sample, paired_difference, valu
 from fedd_hf.evaluation.segmentation import segmentation_metrics
 
 from .photo_sets import VALIDATION
-from .trial import MALIGNANCY, SEGMENTATION
+from .trial import CLASSIFICATION, SEGMENTATION
 
 # Of all metrics there are curves; methods and skin tones are compared by these.
 COMPARED = {
     SEGMENTATION: ("mean_iou", "lesion_iou", "lesion_dice", "mean_iou_per_image", "lesion_iou_per_image"),
-    MALIGNANCY: (
+    CLASSIFICATION: (
         "auroc",
         "auprc",
         "accuracy",
@@ -56,7 +56,7 @@ def measure_curves(task: str, predictions: Predictions, tests: Mapping[str, Sequ
 
     Args:
         task (`str`):
-            `"segmentation"` or `"malignancy"`.
+            `"segmentation"` or `"classification"`.
         predictions (`dict[tuple[str, float], list[pd.DataFrame]]`):
             Predictions tables of the seeds of each method and label fraction; the first method is the one that others
             are compared with.
@@ -81,9 +81,9 @@ def measure_curves(task: str, predictions: Predictions, tests: Mapping[str, Sequ
         if key[0] != first:
             other = _Scored(task, predictions[first, key[1]], tests, test)
             tables["differences"] += [of_key | row for row in _differences(scored, other, list(compared))]
-        if task == MALIGNANCY:
+        if task == CLASSIFICATION:
             tables["roc"].append(of_key | _roc(scored.tables[0]))
-    return tables | {"choices": list(_choices(predictions, tests)) if task == MALIGNANCY else []}
+    return tables | {"choices": list(_choices(predictions, tests)) if task == CLASSIFICATION else []}
 
 
 class _Scored:

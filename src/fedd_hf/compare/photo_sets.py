@@ -15,8 +15,9 @@ from fedd_hf.data.schema import tone_labels
 from fedd_hf.data.splits import draw_nested, keep_photos, select_label_fraction, select_photos, select_skin_tones
 from fedd_hf.labels import SEGMENTATION_LABELS, SkinTone
 
+from .trial import TASKS
+
 LABELLED_PHOTOS = {0.05: 30, 0.10: 60, 0.15: 90, 0.20: 120}  # of FEDD (MICCAI 2023), by share of DDI that is labelled
-TASK_OF_LOADER = {"segmentation": "segmentation", "malignancy": "classification"}
 VALIDATION, TEST, LARGE_TEST = "validation", "test", "large_test"
 LESION = SEGMENTATION_LABELS.index("lesion")
 EXAMPLE_QUANTILES = (0.75, 0.5)  # of the lesion's area within the tone: large enough to see
@@ -66,7 +67,7 @@ def load_photo_sets(data: DataArguments, task: str, label_fractions: Sequence[fl
         data ([`DataArguments`]):
             Which photos; its `label_fraction` is not used.
         task (`str`):
-            `"segmentation"` or `"malignancy"`.
+            `"segmentation"` or `"classification"`.
         label_fractions (`list[float]`):
             Shares that are labelled.
 
@@ -74,9 +75,9 @@ def load_photo_sets(data: DataArguments, task: str, label_fractions: Sequence[fl
         FileNotFoundError: If there is no such folder.
         ValueError: If `task` or a fraction is unknown, a split is missing, or the data are damaged.
     """
-    if task not in TASK_OF_LOADER:
-        raise ValueError(f"`task` must be one of {list(TASK_OF_LOADER)}, got {task!r}.")
-    splits = load_splits(replace(data, label_fraction=None), TASK_OF_LOADER[task])
+    if task not in TASKS:
+        raise ValueError(f"`task` must be one of {list(TASKS)}, got {task!r}.")
+    splits = load_splits(replace(data, label_fraction=None), task)
     train = {
         fraction: _label(need_split(splits, "train"), data, task, fraction) for fraction in sorted(label_fractions)
     }
@@ -100,7 +101,7 @@ def load_numbered_sets(
         data ([`DataArguments`]):
             Which photos.
         task (`str`):
-            `"segmentation"` or `"malignancy"`.
+            `"segmentation"` or `"classification"`.
         numbers_labelled (`list[int]`):
             Numbers of training photos that are labelled; their shares are the label fractions.
         max_scored (`int`, *optional*):
@@ -110,11 +111,11 @@ def load_numbered_sets(
         FileNotFoundError: If there is no such folder.
         ValueError: If there are not as many photos, a split is missing, or the data are damaged.
     """
-    if task not in TASK_OF_LOADER:
-        raise ValueError(f"`task` must be one of {list(TASK_OF_LOADER)}, got {task!r}.")
-    splits = load_splits(replace(data, label_fraction=None), TASK_OF_LOADER[task])
+    if task not in TASKS:
+        raise ValueError(f"`task` must be one of {list(TASKS)}, got {task!r}.")
+    splits = load_splits(replace(data, label_fraction=None), task)
     chosen = {name: need_split(splits, name) for name in ("train", VALIDATION, TEST)}
-    if task == "malignancy" and any(tone is not None for tone in tone_labels(chosen["train"])):
+    if task == "classification" and any(tone is not None for tone in tone_labels(chosen["train"])):
         chosen = {name: select_skin_tones(rows, list(SkinTone)) for name, rows in chosen.items()}
     train = chosen["train"]
     labelled = {number / len(train): _spread(train, number, task) for number in sorted(numbers_labelled)}
@@ -126,7 +127,7 @@ def load_numbered_sets(
 
 
 def _spread(photos: Dataset, number: int, task: str) -> Dataset:
-    malignant = photos["malignant"][:] if task == "malignancy" else [None] * len(photos)
+    malignant = photos["malignant"][:] if task == "classification" else [None] * len(photos)
     return select_photos(photos, number, list(zip(tone_labels(photos), malignant, strict=True)))
 
 
@@ -183,8 +184,8 @@ def _label(train: Dataset, data: DataArguments, task: str, label_fraction: float
     if data.dataset != "ddi":
         return select_label_fraction(train, label_fraction, data.label_seed or 0)
     if label_fraction not in LABELLED_PHOTOS or data.label_seed is not None or data.skin_tone is not None:
-        return load_splits(replace(data, label_fraction=label_fraction), TASK_OF_LOADER[task])["train"]
-    if task == "malignancy":
+        return load_splits(replace(data, label_fraction=label_fraction), task)["train"]
+    if task == "classification":
         return train.select(draw_labelled(train, label_fraction))
     released = released_splits()
     return keep_photos(train, set(released.loc[released["label_fraction"] <= 100 * label_fraction + 1e-6, "image_id"]))

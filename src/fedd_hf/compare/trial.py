@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import pandas as pd
 from datasets import Dataset
 
-SEGMENTATION, MALIGNANCY = TASKS = ("segmentation", "malignancy")
+SEGMENTATION, CLASSIFICATION = TASKS = ("segmentation", "classification")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,7 +48,7 @@ def run_unit(
 
     Args:
         task (`str`):
-            `"segmentation"` or `"malignancy"`.
+            `"segmentation"` or `"classification"`.
         method ([`Method`]):
             What is trained.
         trial ([`Trial`]):

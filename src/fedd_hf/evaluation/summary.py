@@ -33,7 +33,7 @@ def evaluate_segmentation(predictions: pd.DataFrame, validation: pd.DataFrame | 
     return _summarise(by_tone, segmentation_gaps(predictions), predictions, validation)
 
 
-def evaluate_malignancy(predictions: pd.DataFrame, validation: pd.DataFrame | None = None) -> dict[str, Any]:
+def evaluate_classification(predictions: pd.DataFrame, validation: pd.DataFrame | None = None) -> dict[str, Any]:
     """Evaluate malignancy scores by skin tone.
 
     Args:

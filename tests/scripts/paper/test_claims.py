@@ -117,13 +117,13 @@ def test_a_floor_is_named_but_is_no_rival():
 
 
 def test_dermatologists_are_exceeded_only_by_a_whole_interval():
-    assert verdict_of("dermatologists", {"malignancy": {"curves": curve(0.73, 0.9)}})[0] == REPRODUCED
-    assert verdict_of("dermatologists", {"malignancy": {"curves": curve(0.5, 0.71)}})[0] == NOT_REPRODUCED
-    assert verdict_of("dermatologists", {"malignancy": {"curves": curve(0.6, 0.9)}})[0] == UNDECIDABLE
+    assert verdict_of("dermatologists", {"classification": {"curves": curve(0.73, 0.9)}})[0] == REPRODUCED
+    assert verdict_of("dermatologists", {"classification": {"curves": curve(0.5, 0.71)}})[0] == NOT_REPRODUCED
+    assert verdict_of("dermatologists", {"classification": {"curves": curve(0.6, 0.9)}})[0] == UNDECIDABLE
 
 
 def test_accuracy_is_told_with_that_of_calling_everything_benign():
-    report = {"malignancy": {"curves": curve(0.78, 0.85, "accuracy", "large_test")}}
+    report = {"classification": {"curves": curve(0.78, 0.85, "accuracy", "large_test")}}
 
     verdict, evidence = verdict_of("81 %", report)
 

@@ -276,7 +276,7 @@ def test_methods_must_have_different_names(run, names):
 
 def test_an_unknown_task_and_a_missing_fraction_are_named(run, pair):
     with pytest.raises(ValueError, match="`task` must be one of"):
-        run(pair, task="classification")
+        run(pair, task="malignancy")
     with pytest.raises(ValueError, match=r"label fractions \[0.2\]"):
         run(pair, arguments=LabelEfficiencyArguments(label_fractions=[0.05, 0.2], num_seeds=1))
 
@@ -485,7 +485,7 @@ def test_of_another_dataset_a_fraction_is_a_share_of_the_training_photos(monkeyp
     assert {fraction: len(rows) for fraction, rows in photos.train.items()} == {0.05: 6, 0.5: 60}
     assert list(photos.tests) == ["test"]
     with pytest.raises(ValueError, match="`task` must be one of"):
-        load_photo_sets(DataArguments(), "classification", [0.05])
+        load_photo_sets(DataArguments(), "malignancy", [0.05])
 
 
 @pytest.fixture

@@ -91,7 +91,7 @@ def describe_reproduction(report: dict[str, Any]) -> dict[str, Any]:
         "title": f"FEDD on {report['data']['name']}",
         "summary": (
             f"{photos} photos; methods: {', '.join(report['segmentation']['methods'])}; trainings of each: "
-            f"{report['segmentation']['seeds']} for segmentation, {report['malignancy']['seeds']} for malignancy. "
+            f"{report['segmentation']['seeds']} for segmentation, {report['classification']['seeds']} for malignancy. "
             "Intervals are of 95 %, over photos; pixels are pooled over the photos of a group unless a metric says "
             "otherwise."
         ),

@@ -22,6 +22,7 @@ from fedd_hf.training.arguments import ClassificationArguments, SegmentationArgu
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "scripts"
+MODELS = {"segmentation": "fedd/fedd-segmentation-painted", "classification": "fedd/fedd-malignancy-painted"}
 RULES = {"model": check_model_card, "dataset": check_dataset_card, "space": check_space_card}
 ORDER = [
     ("models", "derm-ddpm-64"),
@@ -278,8 +279,8 @@ def test_everything_is_published_in_one_commit_each_what_others_stand_on_first(p
     assert {len(list(repository.head.history())) for repository in published.repositories.values()} == {2}
     names = {name for repository in published.repositories.values() for name in repository.files}
     assert not any(re.search(r"\.(bin|pkl|pt|pth|ckpt|jpe?g)$", name) for name in names)
-    for task in ("segmentation", "classification"):
-        heads_alone = config_of(published, f"fedd/fedd-{task}-painted-heads")
+    for name in MODELS.values():
+        heads_alone = config_of(published, f"{name}-heads")
         assert not heads_alone["save_backbone"]
         assert heads_alone["backbone"] == "fedd/derm-ddpm-64"
         assert heads_alone["backbone_revision"] == published.repository("fedd/derm-ddpm-64").head.sha
@@ -288,12 +289,11 @@ def test_everything_is_published_in_one_commit_each_what_others_stand_on_first(p
 def test_what_users_type_gives_what_the_publisher_has(
     published, quickstart, ddi_seg, painted_ddi, run_python, tmp_path
 ):
-    models = {"segmentation": "fedd/fedd-segmentation-painted", "classification": "fedd/fedd-malignancy-painted"}
     metrics = ("mean_iou_by_group", "classification_by_group")
-    on_the_hub = {task: [name, f"{name}-heads"] for task, name in models.items()}
+    on_the_hub = {task: [name, f"{name}-heads"] for task, name in MODELS.items()}
     on_the_hub |= {"backbone": "fedd/derm-ddpm-64", "ddi-seg": "fedd/ddi-seg"}
     on_the_hub |= {name: f"fedd/{name}" for name in metrics}
-    on_the_disk = {task: [str(quickstart / task)] * 2 for task in models}
+    on_the_disk = {task: [str(quickstart / task)] * 2 for task in MODELS}
     on_the_disk |= {"backbone": "embedded", "ddi-seg": str(ddi_seg)}
     on_the_disk |= {name: str(ROOT / "hub_cards" / "metrics" / name) for name in metrics}
     before = len(published.requests)
@@ -308,13 +308,13 @@ def test_what_users_type_gives_what_the_publisher_has(
 
     for part in users["said"]:
         assert users["said"][part] == publishers["said"][part], part
-    for task in models:
+    for task in MODELS:
         assert len(set(users["said"][task])) == 1  # whole and as heads
     assert set(users["hosts"]) <= {"127.0.0.1", "datasets-server.127.0.0.1"}  # of the Hub, by datasets' rule
     assert publishers["hosts"] == []
     backbone = published.repository("fedd/derm-ddpm-64").head.sha
     assert f"/fedd/derm-ddpm-64/resolve/{backbone}/unet/diffusion_pytorch_model.safetensors" in asked
-    for name in models.values():
+    for name in MODELS.values():
         head = published.repository(f"{name}-heads").head.sha
         assert {f"/{name}-heads/resolve/{at}/model.safetensors" for at in ("main", head)} & asked
     assert any(path.startswith("/datasets/fedd/ddi-seg/resolve/") and path.endswith(".parquet") for path in asked)
@@ -326,7 +326,7 @@ def test_the_demo_opens_the_models_at_the_commits_whose_results_it_shows(publish
 
     assert ended["opened"] == ["Blocks"]
     for task, told in json.loads(published.repository("fedd/fedd-demo", "spaces").files["models.json"]).items():
-        assert told["name_or_path"] == f"fedd/fedd-{task}-painted"
+        assert told["name_or_path"] == MODELS[task]
         assert told["revision"] == published.repository(told["name_or_path"]).head.sha
 
 

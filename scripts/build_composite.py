@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 from datasets import DatasetDict, disable_progress_bars
 
+from composite_photos import measure_classes, paint_composite
 from fedd_hf.data.repository import write_repository
 from fedd_hf.data.schema import SPLITS, count_photos
 from fedd_hf.data.sources import load_pad_ufes_20
-from fedd_hf.data.synthetic.composite import measure_classes, paint_composite
 from fedd_hf.hub.cards import render_card
 
 
@@ -48,6 +48,7 @@ def build(args: argparse.Namespace) -> None:
     card = partial(
         render_card,
         "composite.md.j2",
+        folder=Path(__file__).parent,
         num_photos=sum(painted.num_rows.values()),
         counts=count_photos(painted).to_dict("records"),
         classes=measure_classes(painted).to_dict("records"),

@@ -2,7 +2,7 @@
 
 Usage:
     python scripts/compare_methods.py --dataset pad-ufes-20 --root pad --output-dir runs/pad
-    python scripts/compare_methods.py --dataset pad-ufes-20 --root pad --task malignancy --output-dir runs/malignancy
+    python scripts/compare_methods.py --dataset pad-ufes-20 --root pad --task classification --output-dir runs/scores
     python scripts/compare_methods.py --methods FEDD "FEDD on my-backbone" --output-dir runs/backbones
     python scripts/compare_methods.py --dataset rows --root composite --methods FEDD VGG16 --output-dir runs/composite
 
@@ -22,21 +22,22 @@ from datasets import disable_progress_bars
 from transformers import HfArgumentParser
 from transformers.utils import logging
 
-from fedd_hf.baselines.arguments import DEEPDERM_RECIPE, UNET_RECIPE
+from fedd_hf.baselines.recipes import DEEPDERM_RECIPE, UNET_RECIPE
+from fedd_hf.compare.label_efficiency import LabelEfficiencyArguments, run_label_efficiency
+from fedd_hf.compare.method_settings import MethodSettings
+from fedd_hf.compare.method_table import choose_shown, describe_methods
+from fedd_hf.compare.methods import DEEPDERM, FEDD, METHODS, make_method
+from fedd_hf.compare.photo_sets import TEST, load_numbered_sets
 from fedd_hf.data.loading import DataArguments
 from fedd_hf.evaluation.report import write_report
-from fedd_hf.experiments.label_efficiency import LabelEfficiencyArguments, run_label_efficiency
-from fedd_hf.experiments.method_settings import MethodSettings
-from fedd_hf.experiments.methods import DEEPDERM, FEDD, METHODS, make_method
-from fedd_hf.experiments.photo_sets import TEST, load_numbered_sets
-from fedd_hf.figures.label_efficiency import draw_label_efficiency
-from fedd_hf.figures.style import TITLES, save_figure
-from fedd_hf.hub.method_table import choose_shown, describe_methods
+from fedd_hf.evaluation.titles import TITLES
+from fedd_hf.figures.label_curves import draw_label_efficiency
+from fedd_hf.figures.style import save_figure
 from fedd_hf.training.arguments import ReadingArguments, SegmentationArguments
 from fedd_hf.training.run import open_accelerator
 from fedd_hf.unet_files_fedd import locate_backbone, read_backbone_defaults
 
-METRICS = {"segmentation": ("lesion_iou", "lesion_dice"), "malignancy": ("auroc", "balanced_accuracy")}
+METRICS = {"segmentation": ("lesion_iou", "lesion_dice"), "classification": ("auroc", "balanced_accuracy")}
 TONES = ("all", "I-II", "III-IV")
 
 
@@ -46,7 +47,7 @@ class ComparisonArguments:
 
     Args:
         output_dir (`str`): Folder for everything; give it again to go on.
-        task (`str`): `segmentation` or `malignancy`.
+        task (`str`): `segmentation` or `classification`.
         methods (`list[str]`): The first is compared with the others. `FEDD on FOLDER` is FEDD on another backbone.
         full (`bool`): Compare all methods; how long it takes is said when each was trained once.
         labelled (`list[int]`): Numbers of labelled photos.
@@ -69,7 +70,7 @@ class ComparisonArguments:
     """
 
     output_dir: str = field(metadata={"help": "folder for everything; give it again to go on"})
-    task: str = field(default="segmentation", metadata={"help": "segmentation or malignancy"})
+    task: str = field(default="segmentation", metadata={"help": "segmentation or classification"})
     methods: list[str] = field(
         default_factory=lambda: [FEDD], metadata={"help": f"of {', '.join(METHODS)}, and FEDD on BACKBONE"}
     )
@@ -98,7 +99,7 @@ class ComparisonArguments:
         for name in ("malignancy_blocks", "malignancy_timesteps"):
             if len(getattr(self, name) or [0]) not in {1, len(self.labelled)}:
                 raise ValueError(f"Give one of `{name}`, or one for each of `labelled`, got {getattr(self, name)}.")
-        is_deepderm = self.task == "malignancy" and (self.full or DEEPDERM in self.methods)
+        is_deepderm = self.task == "classification" and (self.full or DEEPDERM in self.methods)
         if is_deepderm and self.ham10000 is None:
             raise ValueError("DeepDerm learns HAM10000 first: give `ham10000`, its folder.")
         if unknown := sorted(set(self.metrics or []) - TITLES.keys()):
@@ -115,8 +116,8 @@ def open_settings(
         max_epochs=comparison.unet_epochs,
         patience=comparison.unet_patience,
     )
-    is_malignancy = comparison.task == "malignancy"
-    read = choose_malignancy_readings(comparison, reading.backbone) if is_malignancy else [(0, 0)] * len(fractions)
+    is_classification = comparison.task == "classification"
+    read = choose_malignancy_readings(comparison, reading.backbone) if is_classification else [(0, 0)] * len(fractions)
     return MethodSettings(
         folder=Path(comparison.output_dir),
         accelerator=open_accelerator(),

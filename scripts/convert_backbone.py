@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from fedd_hf.checkpoints.guided_diffusion import ADMArchitecture, convert_checkpoint, hash_file, take_inventory
+from fedd_hf.convert import ADMArchitecture, convert_checkpoint, hash_file, take_inventory
 from fedd_hf.hub.cards import render_card
 
 PAPER = ADMArchitecture()

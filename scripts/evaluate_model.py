@@ -20,10 +20,10 @@ from fedd_hf import FEDDForSegmentation
 from fedd_hf.data.loading import DataArguments, load_splits, need_split
 from fedd_hf.data.schema import count_photos, tone_labels
 from fedd_hf.evaluation.report import describe_machine, markdown_by_tone, write_report
-from fedd_hf.evaluation.summary import evaluate_malignancy, evaluate_segmentation
-from fedd_hf.figures.style import TITLES
-from fedd_hf.inference import predict_classification, predict_segmentation
+from fedd_hf.evaluation.summary import evaluate_classification, evaluate_segmentation
+from fedd_hf.evaluation.titles import TITLES
 from fedd_hf.pipelines import open_model
+from fedd_hf.prediction import predict_classification, predict_segmentation
 
 VALIDATION = "validation"
 
@@ -56,7 +56,7 @@ def evaluate(data: DataArguments, arguments: EvaluationArguments) -> None:
     print(count_photos({arguments.split: photos}).to_string(index=False))
     predictions = predict(model, processor, photos)
     validation = predict_validation(model, processor, splits, arguments.split)
-    report = (evaluate_segmentation if is_segmenter else evaluate_malignancy)(predictions, validation)
+    report = (evaluate_segmentation if is_segmenter else evaluate_classification)(predictions, validation)
     folder = Path(arguments.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     predictions.to_parquet(folder / "predictions.parquet")

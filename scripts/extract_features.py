@@ -18,11 +18,11 @@ from transformers import HfArgumentParser
 from transformers.utils import logging
 
 from fedd_hf import FEDDForSegmentation, FEDDImageProcessor
+from fedd_hf.compare.block_timestep import open_backbone
 from fedd_hf.data.loading import DataArguments, load_splits
 from fedd_hf.data.schema import count_photos
-from fedd_hf.experiments.block_timestep import open_backbone
+from fedd_hf.features import FeatureStore
 from fedd_hf.training.arguments import FeatureArguments, ReadingArguments
-from fedd_hf.training.feature_store import FeatureStore
 from fedd_hf.training.run import open_accelerator
 
 TASKS = ("segmentation", "classification")

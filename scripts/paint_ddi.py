@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fedd_hf.data.synthetic.ddi import paint_ddi
+from fedd_hf.data.painted.double import paint_ddi
 
 
 def parse_args(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -24,16 +24,16 @@ from huggingface_hub import HfApi
 from transformers import HfArgumentParser, set_seed
 from transformers.utils import logging
 
+from fedd_hf.compare.feature_probe import FeatureProbe
 from fedd_hf.data.loading import DataArguments, load_splits, need_split
 from fedd_hf.data.splits import keep_photos, rank_photos
 from fedd_hf.evaluation.report import describe_machine, write_report
-from fedd_hf.experiments.ddim_samples import draw_samples
-from fedd_hf.experiments.feature_probe import FeatureProbe
 from fedd_hf.hub.cards import render_card
 from fedd_hf.hub.guard import check_folder
 from fedd_hf.hub.push import PushArguments, Repository, push_repository
 from fedd_hf.training.arguments import PretrainingArguments, ReadingArguments, RunArguments
-from fedd_hf.training.backbone import Look, make_unet, pretrain_backbone, save_backbone
+from fedd_hf.training.ddim_samples import draw_samples
+from fedd_hf.training.pretraining import Look, make_unet, pretrain_backbone, save_backbone
 from fedd_hf.training.run import RunState, start_accelerator
 from fedd_hf.unet_files_fedd import locate_backbone
 

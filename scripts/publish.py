@@ -33,20 +33,20 @@ from transformers.utils import logging
 from fedd_hf import FEDDConfig, FEDDForSegmentation
 from fedd_hf.data.ddi.release import released_splits
 from fedd_hf.data.masks import hash_mask
+from fedd_hf.data.painted import paint_dataset
 from fedd_hf.data.schema import FEATURES
-from fedd_hf.data.synthetic import paint_dataset
 from fedd_hf.evaluation.report import read_report, write_report
 from fedd_hf.figures.overlays import overlay
 from fedd_hf.hub.cards import render_metric_pages, render_space_card
 from fedd_hf.hub.guard import check_folder, hash_file
 from fedd_hf.hub.model_card import Example, ModelFacts, render_model_card
 from fedd_hf.hub.push import PushArguments, Repository, describe_repository, push_repository
-from fedd_hf.inference import score_photos, segment_photos
 from fedd_hf.pipelines import open_model
+from fedd_hf.prediction import score_photos, segment_photos
 from fedd_hf.unet_files_fedd import locate_backbone
 
 HUB_CARDS = Path(__file__).resolve().parents[1] / "hub_cards"
-TASKS = ("segmentation", "malignancy")
+NAMES = {"segmentation": "fedd-segmentation-painted", "classification": "fedd-malignancy-painted"}
 BACKBONE, DATASET = "derm-ddpm-64", "ddi-seg"
 EXAMPLE_SEED = 3  # of painted photos that no model saw or was scored on
 
@@ -137,7 +137,7 @@ def stage_models(stage: Stage, task: str, quickstart: Path, report: dict[str, An
     model.config.backbone = f"{stage.owner}/{BACKBONE}"
     model.config.backbone_revision = stand_in(model.config.backbone)
     for suffix, save_backbone in (("", True), ("-heads", False)):
-        repository = stage.open(f"fedd-{task}-painted{suffix}")
+        repository = stage.open(f"{NAMES[task]}{suffix}")
         model.config.save_backbone = save_backbone
         model.save_pretrained(repository.folder)
         processor.save_pretrained(repository.folder)
@@ -154,7 +154,7 @@ def stage_demo(stage: Stage, report: dict[str, Any]) -> Repository:
     """Take the page on which the published models look at a photo, with their report and painted examples."""
     repository = stage.open("fedd-demo", "space", space_sdk="gradio")
     shutil.copy(HUB_CARDS / "space" / "app.py", repository.folder)
-    names = {task: f"{stage.owner}/fedd-{task}-painted" for task in TASKS}
+    names = {task: f"{stage.owner}/{name}" for task, name in NAMES.items()}
     models = {task: {"name_or_path": name, "revision": stand_in(name)} for task, name in names.items()}
     (repository.folder / "models.json").write_text(json.dumps(models, indent=2) + "\n")
     write_report(report, repository.folder / "report.json")
@@ -190,7 +190,7 @@ def describe_model(
 ) -> ModelFacts:
     """Say what the quickstart's report says."""
     size, told = report["data"], report[task]
-    stopping = f"{3 * size['validation_per_tone']} more to stop by." if task == "malignancy" else ""
+    stopping = f"{3 * size['validation_per_tone']} more to stop by." if task == "classification" else ""
     train = f"{3 * size['train_per_tone']} of them, {size['train_per_tone']} of each skin tone"
     test = f"{3 * size['test_per_tone']} other painted photos, {size['test_per_tone']} of each skin tone."
     return ModelFacts(
@@ -229,7 +229,7 @@ def stage_all(stage: Stage, arguments: PublishArguments) -> Iterator[Repository]
         yield stage_dataset(stage, Path(arguments.ddi_seg), arguments.confirm_masks)
     for folder in sorted((HUB_CARDS / "metrics").iterdir()):
         yield stage_metric(stage, folder.name)
-    for task in TASKS:
+    for task in NAMES:
         yield from stage_models(stage, task, quickstart, report)
     yield stage_demo(stage, report)
 

@@ -6,10 +6,10 @@ Usage:
 
 from pathlib import Path
 
+from comparison_page import PAD_SEGMENTATION, render_comparisons
 from fedd_hf.evaluation.coverage import COVERAGE
 from fedd_hf.evaluation.report import read_report
-from fedd_hf.hub.comparison_page import PAD_SEGMENTATION, render_comparisons
-from fedd_hf.hub.readme import fill_readme
+from readme_numbers import fill_readme
 
 ROOT = Path(__file__).resolve().parents[1]
 REPORTS = ROOT / "hub_cards" / "reports"

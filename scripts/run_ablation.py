@@ -26,16 +26,16 @@ from datasets import Dataset, disable_progress_bars
 from transformers import HfArgumentParser
 from transformers.utils import logging
 
-from fedd_hf.data.loading import DataArguments
-from fedd_hf.evaluation.report import write_report
-from fedd_hf.experiments.block_timestep import (
+from fedd_hf.compare.block_timestep import (
     GridArguments,
     run_grid,
     tabulate_accuracies,
     tabulate_choices,
 )
-from fedd_hf.experiments.photo_sets import LABELLED_PHOTOS, PhotoSets, load_numbered_sets, load_photo_sets
-from fedd_hf.experiments.segmentation_readings import compare_segmentation_readings, paint_selection_photos
+from fedd_hf.compare.photo_sets import LABELLED_PHOTOS, PhotoSets, load_numbered_sets, load_photo_sets
+from fedd_hf.compare.segmentation_readings import compare_segmentation_readings, paint_selection_photos
+from fedd_hf.data.loading import DataArguments
+from fedd_hf.evaluation.report import write_report
 from fedd_hf.training.arguments import ClassificationArguments, ReadingArguments, SegmentationArguments
 from fedd_hf.training.run import open_accelerator
 from fedd_hf.unet_files_fedd import DEFAULTS_NAME
@@ -100,9 +100,9 @@ def classify(
 def load_malignancy_photos(data: DataArguments, label_fractions: list[float]) -> PhotoSets:
     """Return as many labelled photos as the paper has at each label fraction, and those that choose and test."""
     if data.dataset == "ddi":
-        return load_photo_sets(data, "malignancy", label_fractions)
+        return load_photo_sets(data, "classification", label_fractions)
     fractions = sorted(label_fractions)
-    photos = load_numbered_sets(data, "malignancy", [LABELLED_PHOTOS[fraction] for fraction in fractions])
+    photos = load_numbered_sets(data, "classification", [LABELLED_PHOTOS[fraction] for fraction in fractions])
     return replace(photos, train=dict(zip(fractions, photos.train.values(), strict=True)))
 
 

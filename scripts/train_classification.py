@@ -25,9 +25,9 @@ from fedd_hf import FEDDForImageClassification, FEDDImageProcessor
 from fedd_hf.data.loading import DataArguments, load_splits, need_split
 from fedd_hf.data.schema import count_photos
 from fedd_hf.evaluation.report import describe_machine
+from fedd_hf.features import FeatureStore, pool_labelled
 from fedd_hf.hub.trained_model import push_trained_model
 from fedd_hf.training.arguments import ClassificationArguments, FeatureArguments, ReadingArguments, RunArguments
-from fedd_hf.training.feature_store import FeatureStore, pool_labelled
 from fedd_hf.training.malignancy_heads import paper_reading, train_malignancy_classifier
 from fedd_hf.training.run import RunState, save_run, start_accelerator
 

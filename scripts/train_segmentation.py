@@ -24,9 +24,9 @@ from fedd_hf import FEDDForSegmentation, FEDDImageProcessor
 from fedd_hf.data.loading import DataArguments, load_splits, need_split
 from fedd_hf.data.schema import count_photos
 from fedd_hf.evaluation.report import describe_machine
+from fedd_hf.features import FeatureStore
 from fedd_hf.hub.trained_model import push_trained_model
 from fedd_hf.training.arguments import FeatureArguments, ReadingArguments, RunArguments, SegmentationArguments
-from fedd_hf.training.feature_store import FeatureStore
 from fedd_hf.training.pixel_heads import train_pixel_classifiers
 from fedd_hf.training.pixels import LabelledFeatures, StoredFeatures, StreamedFeatures
 from fedd_hf.training.run import RunState, save_run, start_accelerator

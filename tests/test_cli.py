@@ -10,14 +10,14 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from fedd_hf import FEDDForSegmentation, FEDDImageProcessor, cli, inference, modeling_fedd
+from fedd_hf import FEDDForSegmentation, FEDDImageProcessor, cli, modeling_fedd, prediction
+from fedd_hf.cli import quickstart_run
 from fedd_hf.evaluation.report import read_report
-from fedd_hf.experiments import quickstart
 from fedd_hf.training.arguments import ClassificationArguments, SegmentationArguments
 
 LABELS = ["background", "lesion", "marker", "ruler", "skin"]
 TINY_QUICKSTART = {
-    "size": quickstart.QuickstartSize(train_per_tone=2, validation_per_tone=2, test_per_tone=2, photo_size=48),
+    "size": quickstart_run.QuickstartSize(train_per_tone=2, validation_per_tone=2, test_per_tone=2, photo_size=48),
     "segmentation_arguments": SegmentationArguments(num_steps=3, images_per_step=2, pixels_per_image=20),
     "classification_arguments": ClassificationArguments(max_epochs=2),
 }
@@ -197,7 +197,7 @@ def test_two_photos_of_one_name_do_not_overwrite_each_other(models, tmp_path):
 def test_output_names_never_meet(tmp_path):
     paths = [tmp_path / name for name in ("a.png", "a.jpg", "a-2.png", "b/a.png", "A.png", "a-2.jpg")]
 
-    names = cli._output_names(paths)
+    names = cli.predict._output_names(paths)
 
     assert list(names) == paths
     assert len({name.casefold() for name in names.values()}) == 6
@@ -267,7 +267,7 @@ def test_each_failure_is_named_whatever_its_message_says(photos, models, tmp_pat
     def fail(*_):
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(cli, "_draw_segmentation", fail)
+    monkeypatch.setattr(cli.predict, "_draw_segmentation", fail)
     result = invoke("predict", photos, "--model", models["segmentation"], "--output-dir", tmp_path / "out")
 
     assert result.exit_code == 1
@@ -310,13 +310,13 @@ def five_photos(tmp_path):
 def batches(monkeypatch):
     """How many photos were segmented together; two at most fit into a batch."""
     monkeypatch.setattr(modeling_fedd, "_PIXELS_PER_BATCH", 2 * 16 * 16)
-    segment, sizes = inference.segment_photos, []
+    segment, sizes = prediction.segment_photos, []
 
     def note_and_segment(model, processor, photos):
         sizes.append(len(photos))
         return segment(model, processor, photos)
 
-    monkeypatch.setattr(inference, "segment_photos", note_and_segment)
+    monkeypatch.setattr(prediction, "segment_photos", note_and_segment)
     return sizes
 
 
@@ -354,14 +354,14 @@ def test_a_bad_photo_does_not_shorten_a_batch(five_photos, batches, models, tmp_
 
 
 def test_a_photo_on_which_the_model_fails_fails_for_itself_only(five_photos, models, tmp_path, monkeypatch):
-    segment = inference.segment_photos
+    segment = prediction.segment_photos
 
     def fail_on_the_third(model, processor, photos):
         if any(photo.height == 22 for photo in photos):
             raise RuntimeError("out of memory")
         return segment(model, processor, photos)
 
-    monkeypatch.setattr(inference, "segment_photos", fail_on_the_third)
+    monkeypatch.setattr(prediction, "segment_photos", fail_on_the_third)
     result = invoke("predict", five_photos, "--model", models["segmentation"], "--output-dir", tmp_path / "out")
 
     assert result.exit_code == 1
@@ -371,7 +371,7 @@ def test_a_photo_on_which_the_model_fails_fails_for_itself_only(five_photos, mod
 
 
 def test_large_photos_do_not_wait_for_a_full_batch(five_photos, batches, models, tmp_path, monkeypatch):
-    monkeypatch.setattr(cli, "HELD_PIXELS", 21 * 30)
+    monkeypatch.setattr(cli.predict, "HELD_PIXELS", 21 * 30)
 
     invoke("predict", five_photos, "--model", models["segmentation"], "--output-dir", tmp_path / "out")
 
@@ -464,7 +464,7 @@ def test_an_output_folder_that_is_a_file_is_refused(photos, models, tmp_path):
 
 
 def test_lines_so_far_survive_an_interruption(photos, models, tmp_path, monkeypatch):
-    draw, calls = cli._draw_segmentation, []
+    draw, calls = cli.predict._draw_segmentation, []
 
     def interrupt_the_second(*arguments):
         calls.append(arguments)
@@ -472,7 +472,7 @@ def test_lines_so_far_survive_an_interruption(photos, models, tmp_path, monkeypa
             raise KeyboardInterrupt
         return draw(*arguments)
 
-    monkeypatch.setattr(cli, "_draw_segmentation", interrupt_the_second)
+    monkeypatch.setattr(cli.predict, "_draw_segmentation", interrupt_the_second)
     result = invoke("predict", photos, "--model", models["segmentation"], "--output-dir", tmp_path / "out")
 
     assert result.exit_code == 130
@@ -511,8 +511,8 @@ def finished_quickstart(tmp_path_factory):
     """What a tiny quickstart leaves and prints."""
     folder = tmp_path_factory.mktemp("quickstart") / "nested" / "out"
     with pytest.MonkeyPatch.context() as patch:
-        run = quickstart.run_quickstart
-        patch.setattr(quickstart, "run_quickstart", lambda folder: run(folder, **TINY_QUICKSTART))
+        run = quickstart_run.run_quickstart
+        patch.setattr(quickstart_run, "run_quickstart", lambda folder: run(folder, **TINY_QUICKSTART))
         result = invoke("quickstart", "--output-dir", folder)
     assert result.exit_code == 0, result.output
     return folder, result
@@ -523,8 +523,8 @@ def test_quickstart_leaves_models_pictures_tables_and_a_report(finished_quicksta
 
     assert sorted(child.name for child in folder.iterdir()) == [
         "by_tone.png",
-        "malignancy",
-        "malignancy_predictions.parquet",
+        "classification",
+        "classification_predictions.parquet",
         "maps",
         "masks",
         "overlays.png",
@@ -544,12 +544,12 @@ def test_the_report_of_a_quickstart_says_what_was_done_and_how_well(finished_qui
 
     report = read_report(folder / "report.json")
 
-    assert list(report) == ["experiment", "data", "segmentation", "malignancy", "seconds", "machine"]
+    assert list(report) == ["experiment", "data", "segmentation", "classification", "seconds", "machine"]
     assert report["experiment"] == "quickstart"
     assert report["data"]["test_per_tone"] == 2
     assert report["segmentation"]["arguments"]["num_steps"] == 3
-    assert report["malignancy"]["epochs"] == 2
-    for task in ("segmentation", "malignancy"):
+    assert report["classification"]["epochs"] == 2
+    for task in ("segmentation", "classification"):
         numbers = {row["skin_tone"]: row["n"] for row in report[task]["by_tone"]}
         assert numbers == {"all": 6, "I-II": 2, "III-IV": 2, "V-VI": 2, "mean of tones": 6}
         assert report[task]["backbone"] == "embedded"
@@ -568,7 +568,7 @@ def test_quickstart_prints_a_table_per_task_and_what_to_type_next(finished_quick
 
 def test_the_models_of_a_quickstart_can_be_opened(finished_quickstart, tmp_path):
     folder, _ = finished_quickstart
-    models = ["--model", folder / "segmentation", "--model", folder / "malignancy"]
+    models = ["--model", folder / "segmentation", "--model", folder / "classification"]
 
     result = invoke("predict", folder / "photos", *models, "--output-dir", tmp_path / "out")
 
@@ -616,13 +616,13 @@ def write_marker(text):
 
 @pytest.fixture
 def silent(monkeypatch):
-    monkeypatch.setattr(cli, "_draw_quickstart", lambda *_: None)
-    monkeypatch.setattr(cli, "_print_quickstart", lambda *_: None)
+    monkeypatch.setattr(cli.quickstart, "_draw_quickstart", lambda *_: None)
+    monkeypatch.setattr(cli.quickstart, "_print_quickstart", lambda *_: None)
 
 
 def test_quickstart_takes_the_folder_that_one_is_in(silent, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(quickstart, "run_quickstart", write_marker("here"))
+    monkeypatch.setattr(quickstart_run, "run_quickstart", write_marker("here"))
 
     result = invoke("quickstart", "--output-dir", ".")
 
@@ -631,11 +631,11 @@ def test_quickstart_takes_the_folder_that_one_is_in(silent, tmp_path, monkeypatc
 
 
 def test_a_second_quickstart_replaces_the_first_and_nothing_else(silent, tmp_path, monkeypatch):
-    monkeypatch.setattr(quickstart, "run_quickstart", write_marker("first"))
+    monkeypatch.setattr(quickstart_run, "run_quickstart", write_marker("first"))
     invoke("quickstart", "--output-dir", tmp_path / "out")
     (tmp_path / "out" / "notes.txt").write_text("mine")
 
-    monkeypatch.setattr(quickstart, "run_quickstart", write_marker("second"))
+    monkeypatch.setattr(quickstart_run, "run_quickstart", write_marker("second"))
     result = invoke("quickstart", "--output-dir", tmp_path / "out")
 
     assert result.exit_code == 0, result.output
@@ -646,14 +646,14 @@ def test_a_second_quickstart_replaces_the_first_and_nothing_else(silent, tmp_pat
 @pytest.mark.parametrize("failure", [RuntimeError("no memory"), KeyboardInterrupt()], ids=repr)
 @pytest.mark.parametrize("stage", ["run", "draw"])
 def test_a_failure_in_the_middle_leaves_the_earlier_result(stage, failure, silent, tmp_path, monkeypatch):
-    monkeypatch.setattr(quickstart, "run_quickstart", write_marker("first"))
+    monkeypatch.setattr(quickstart_run, "run_quickstart", write_marker("first"))
     invoke("quickstart", "--output-dir", tmp_path / "out")
 
     def fail(*_):
         raise failure
 
-    monkeypatch.setattr(quickstart, "run_quickstart", fail if stage == "run" else write_marker("second"))
-    monkeypatch.setattr(cli, "_draw_quickstart", fail)
+    monkeypatch.setattr(quickstart_run, "run_quickstart", fail if stage == "run" else write_marker("second"))
+    monkeypatch.setattr(cli.quickstart, "_draw_quickstart", fail)
     result = invoke("quickstart", "--output-dir", tmp_path / "out")
 
     assert result.exit_code != 0

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from fedd_hf import demo
 from fedd_hf.cli import app
+from fedd_hf.cli.quickstart_run import QuickstartSize, run_quickstart
 from fedd_hf.demo import Examiner, build_demo, launch
-from fedd_hf.experiments.quickstart import QuickstartSize, run_quickstart
 from fedd_hf.image_processing_fedd import read_image
 from fedd_hf.pipelines import open_model
 from fedd_hf.training.arguments import ClassificationArguments, SegmentationArguments
@@ -40,7 +40,9 @@ def report(quickstart):
 
 @pytest.fixture(scope="module")
 def examiner(quickstart, report):
-    return Examiner(open_model(str(quickstart / "segmentation")), open_model(str(quickstart / "malignancy")), report)
+    return Examiner(
+        open_model(str(quickstart / "segmentation")), open_model(str(quickstart / "classification")), report
+    )
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +184,7 @@ def test_files_of_the_server_are_not_served(address, quickstart):
 
 
 def test_a_report_that_does_not_say_when_to_abstain_is_refused(examiner, report):
-    old = report | {"malignancy": {"by_tone": []}}
+    old = report | {"classification": {"by_tone": []}}
 
     with pytest.raises(ValueError, match="The report lacks 'abstain_above'. Type `fedd quickstart` again"):
         Examiner(examiner.segmenter, examiner.classifier, old)
@@ -191,7 +193,7 @@ def test_a_report_that_does_not_say_when_to_abstain_is_refused(examiner, report)
 def test_a_model_abstains_where_it_is_less_sure_than_of_four_in_five_photos(examiner, quickstart):
     with Image.open(next((quickstart / "photos").iterdir())) as photo:
         finding = examiner.examine(photo.convert("RGB"))
-    examiner.limits, kept = {"segmentation": 9.0, "malignancy": 0.0}, examiner.limits
+    examiner.limits, kept = {"segmentation": 9.0, "classification": 0.0}, examiner.limits
     judged = examiner.judge(finding)
     examiner.limits = kept
 

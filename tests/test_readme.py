@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from comparison_page import render_comparisons
+from fedd_hf.cli.quickstart_run import QuickstartSize, run_quickstart
 from fedd_hf.evaluation.coverage import COVERAGE
 from fedd_hf.evaluation.report import read_report
-from fedd_hf.experiments.quickstart import QuickstartSize, run_quickstart
-from fedd_hf.hub.comparison_page import render_comparisons
-from fedd_hf.hub.readme import fill_readme
 from fedd_hf.training.arguments import ClassificationArguments, SegmentationArguments
+from readme_numbers import fill_readme
 
 ROOT = Path(__file__).resolve().parents[1]
 REPORTS = ROOT / "hub_cards" / "reports"

@@ -7,11 +7,11 @@ from accelerate import Accelerator
 from scipy import stats
 
 from fedd_hf import FEDDConfig, FEDDForSegmentation, FEDDImageProcessor
-from fedd_hf.data.synthetic import paint_dataset
+from fedd_hf.data.painted import paint_dataset
 from fedd_hf.evaluation.segmentation import segmentation_metrics
-from fedd_hf.inference import predict_segmentation
+from fedd_hf.features import FeatureStore
+from fedd_hf.prediction import predict_segmentation
 from fedd_hf.training.arguments import SegmentationArguments
-from fedd_hf.training.feature_store import FeatureStore
 from fedd_hf.training.pixel_heads import train_pixel_classifiers
 from fedd_hf.training.pixels import StoredFeatures
 

@@ -143,7 +143,7 @@ def test_quickstart_runs_from_the_wheel_with_the_oldest_versions(installed, tmp_
     for word in ("lesion", "skin", "malignant", "benign"):
         assert word in answer
 
-    models = ["--model", "first/segmentation", "--model", "first/malignancy"]
+    models = ["--model", "first/segmentation", "--model", "first/classification"]
     said = run([installed / "fedd", "predict", "first/photos", *models, "--output-dir", "out"], cwd=tmp_path)
     assert "60 of 60 photos predicted" in said
     assert len((tmp_path / "out" / "predictions.jsonl").read_text().splitlines()) == 60

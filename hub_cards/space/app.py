@@ -13,7 +13,7 @@ FOLDER = Path(__file__).parent
 def main() -> None:
     """Open the models and serve the page."""
     models = json.loads((FOLDER / "models.json").read_text())
-    segmenter, classifier = (open_model(**models[task]) for task in ("segmentation", "malignancy"))
+    segmenter, classifier = (open_model(**models[task]) for task in ("segmentation", "classification"))
     examiner = Examiner(segmenter, classifier, read_report(FOLDER / "report.json"))
     launch(build_demo(examiner, sorted((FOLDER / "examples").glob("*.png"))))
 

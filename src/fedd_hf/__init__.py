@@ -14,8 +14,8 @@ from transformers.models.auto.video_processing_auto import VIDEO_PROCESSOR_MAPPI
 from .backbone_fedd import FEDDBackbone
 from .configuration_fedd import FEDDConfig
 from .image_processing_fedd import FEDDImageProcessor
+from .labels import SkinTone
 from .modeling_fedd import FEDDForImageClassification, FEDDForSegmentation
-from .skin_tone import SkinTone
 
 __version__ = "0.1.0"
 __all__ = [

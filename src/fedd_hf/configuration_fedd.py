@@ -143,7 +143,7 @@ class FEDDConfig(PreTrainedConfig):
         if labels is None:
             labels = _default_labels(kwargs.pop("num_labels", len(SEGMENTATION_LABELS)))
         self.id2label = labels
-        if self.label2id is None:
+        if self.label2id is None:  # type: ignore[has-type]
             self.label2id = {label: int(index) for index, label in labels.items()}
         for name in ("blocks", "timesteps", "hidden_sizes", "classifier_hidden_sizes", "classifier_dropout"):
             setattr(self, name, _as_list(name, getattr(self, name)))

@@ -15,10 +15,11 @@ from PIL import Image
 from scipy.special import entr
 
 from .evaluation.report import markdown_by_tone
+from .evaluation.titles import TITLES
 from .figures.overlays import OPACITY, overlay
-from .figures.style import CLASS_COLOURS, TITLES
+from .figures.style import CLASS_COLOURS
 from .image_processing_fedd import read_image
-from .inference import SegmentedPhoto, score_photos, stream_segmentations
+from .prediction import SegmentedPhoto, score_photos, stream_segmentations
 
 MAX_FILE_SIZE = "20mb"
 MAX_PIXELS = 25_000_000
@@ -97,7 +98,7 @@ class Examiner:
         classifier (`tuple`):
             A malignancy classifier and its image processor.
         report (`dict`):
-            Report of [`~fedd_hf.experiments.quickstart.run_quickstart`].
+            Report of [`~fedd_hf.cli.quickstart_run.run_quickstart`].
 
     Raises:
         ValueError: If the report does not say when to abstain.
@@ -106,7 +107,7 @@ class Examiner:
     def __init__(self, segmenter: tuple[Any, Any], classifier: tuple[Any, Any], report: dict[str, Any]) -> None:
         self.segmenter, self.classifier = segmenter, classifier
         try:
-            self.limits = {task: report[task]["abstain_above"] for task in ("segmentation", "malignancy")}
+            self.limits = {task: report[task]["abstain_above"] for task in ("segmentation", "classification")}
         except KeyError as error:
             raise ValueError(f"The report lacks {error}. Type `fedd quickstart` again.") from error
         self.labels = segmenter[0].config.id2label
@@ -132,13 +133,16 @@ class Examiner:
     def judge(self, finding: Finding) -> str:
         """Say of each task whether the model is sure enough, compared with held-out photos."""
         score = finding.malignancy
-        doubts = {"segmentation": finding.segmented.uncertainty, "malignancy": float(entr(score) + entr(1 - score))}
-        return "\n".join(_judge(task, doubt, self.limits[task]) for task, doubt in doubts.items())
+        doubts = {
+            "segmentation": ("Segmentation", finding.segmented.uncertainty),
+            "classification": ("Malignancy", float(entr(score) + entr(1 - score))),
+        }
+        return "\n".join(_judge(name, doubt, self.limits[task]) for task, (name, doubt) in doubts.items())
 
 
-def _judge(task: str, uncertainty: float, limit: float) -> str:
+def _judge(name: str, uncertainty: float, limit: float) -> str:
     verdict = "answers: it is as sure as it is of" if uncertainty <= limit else "**abstains**: it is less sure than of"
-    return f"- {task.capitalize()} {verdict} four in five held-out photos ({uncertainty:.3f}, limit {limit:.3f})."
+    return f"- {name} {verdict} four in five held-out photos ({uncertainty:.3f}, limit {limit:.3f})."
 
 
 def draw_doubt(finding: Finding) -> Image.Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -98,7 +99,8 @@ class PixelClassifier(nn.Module):
         wide = {map_size: upsampling[map_size].columns(hidden) for map_size, hidden in projected.items()}
         logits = []
         for band in bands:
-            hidden = sum(upsampling[map_size].rows(hidden, band) for map_size, hidden in wide.items())
+            parts = (upsampling[map_size].rows(hidden, band) for map_size, hidden in wide.items())
+            hidden = functools.reduce(torch.add, parts)
             pixels = self.layers(hidden.flatten(0, 2))
             logits.append(pixels.unflatten(0, hidden.shape[:3]).movedim(-1, 1))
         return torch.cat(logits, dim=2)
@@ -159,8 +161,8 @@ class FEDDDecodeHead(nn.Module):
         Returns:
             `torch.Tensor` of shape `(batch_size, ensemble_size, num_labels, height, width)`: logits of each member.
         """
-        weight = self.members[0].projections[0].weight
-        maps = [feature_map.movedim(1, -1).to(weight.dtype) for feature_map in feature_maps]
+        dtype = next(self.parameters()).dtype
+        maps = [feature_map.movedim(1, -1).to(dtype) for feature_map in feature_maps]
         upsampling = {map_size: BilinearUpsampling(map_size, size, like=maps[0]) for map_size in map(_map_size, maps)}
         # Batch statistics need all pixels at once. Elsewhere hidden values of a band of rows stay in the cache.
         height = size[0] if self.training else max(1, _PIXELS_PER_BAND // size[1])

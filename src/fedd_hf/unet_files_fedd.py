@@ -196,7 +196,7 @@ def hash_backbone(folder: Path, variant: str | None = None) -> str:
     """
     digest = hashlib.sha256()
     with ExitStack() as stack:
-        files = {}
+        files: dict[str, Any] = {}
         for path in _weight_files(unet_folder(folder), variant):
             try:
                 file = stack.enter_context(safe_open(path, framework="pt"))

@@ -3,7 +3,7 @@
 import pytest
 
 from fedd_hf import FEDDImageProcessor
-from fedd_hf.data.synthetic import paint_dataset
+from fedd_hf.data.painted import paint_dataset
 
 
 @pytest.fixture(scope="session")

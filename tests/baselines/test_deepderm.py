@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from fedd_hf import FEDDImageProcessor
-from fedd_hf.baselines.arguments import DEEPDERM_RECIPE, FittingArguments
 from fedd_hf.baselines.deepderm import (
     DIAGNOSES,
     DeepDermForImageClassification,
@@ -12,9 +11,10 @@ from fedd_hf.baselines.deepderm import (
     train_diagnoses,
     turn_at_random,
 )
+from fedd_hf.baselines.recipes import DEEPDERM_RECIPE, FittingArguments
+from fedd_hf.data.painted import paint_dataset
 from fedd_hf.data.schema import tone_labels
-from fedd_hf.data.synthetic import paint_dataset
-from fedd_hf.inference import predict_classification
+from fedd_hf.prediction import predict_classification
 
 QUICK = FittingArguments(learning_rate=1e-3, batch_size=3, max_epochs=1, patience=1, plateau_patience=1)
 

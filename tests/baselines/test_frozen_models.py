@@ -4,7 +4,6 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from fedd_hf.baselines.arguments import FittingArguments
 from fedd_hf.baselines.encoders import LITE0
 from fedd_hf.baselines.fitting import accuracy
 from fedd_hf.baselines.frozen_models import (
@@ -15,7 +14,8 @@ from fedd_hf.baselines.frozen_models import (
     train_frozen_classifier,
 )
 from fedd_hf.baselines.frozen_networks import DINOV2, NETWORKS, open_network
-from fedd_hf.inference import predict_classification, predict_segmentation
+from fedd_hf.baselines.recipes import FittingArguments
+from fedd_hf.prediction import predict_classification, predict_segmentation
 from fedd_hf.training.arguments import SegmentationArguments
 from fedd_hf.training.pixel_heads import train_pixel_classifiers
 from fedd_hf.training.pixels import StreamedFeatures

@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from fedd_hf import FEDDImageProcessor
-from fedd_hf.baselines.arguments import CLASSIFIER_RECIPE, UNET_RECIPE, FittingArguments
 from fedd_hf.baselines.encoders import ENCODERS, LITE0
 from fedd_hf.baselines.frozen_networks import open_network
+from fedd_hf.baselines.recipes import CLASSIFIER_RECIPE, UNET_RECIPE, FittingArguments
 from fedd_hf.baselines.unet import UNetForSegmentation, soft_iou, train_unet, unet_loss
-from fedd_hf.data.synthetic import paint_dataset
-from fedd_hf.inference import predict_segmentation
+from fedd_hf.data.painted import paint_dataset
+from fedd_hf.prediction import predict_segmentation
 
 QUICK = FittingArguments(learning_rate=1e-3, batch_size=4, max_epochs=2, patience=2, plateau_patience=1)
 

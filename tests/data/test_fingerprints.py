@@ -15,8 +15,8 @@ from fedd_hf.data.fingerprints import (
     near_duplicates,
     perceptual_hash,
 )
+from fedd_hf.data.painted import paint_dataset
 from fedd_hf.data.schema import make_dataset
-from fedd_hf.data.synthetic import paint_dataset
 
 
 def encode(image, image_format="PNG", **options):

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from fedd_hf.data.leakage import COLUMNS, check_leakage, find_leakage
+from fedd_hf.data.painted import paint_dataset
 from fedd_hf.data.schema import make_dataset
-from fedd_hf.data.synthetic import paint_dataset
 
 
 def encode(image, image_format="PNG", **options):

@@ -8,9 +8,9 @@ from transformers import HfArgumentParser
 from fedd_hf.data import loading
 from fedd_hf.data.leakage import find_leakage
 from fedd_hf.data.loading import DATASETS, DataArguments, load_rows, load_splits, need_split, paint_splits
+from fedd_hf.data.painted import paint_dataset
 from fedd_hf.data.repository import write_repository
 from fedd_hf.data.schema import FEATURES, tone_labels
-from fedd_hf.data.synthetic import paint_dataset
 
 SPLITS = ["train", "train", "test", "validation", "test"]
 

@@ -9,9 +9,9 @@ import yaml
 from datasets import DatasetDict, get_dataset_config_names, load_dataset
 from huggingface_hub import DatasetCard
 
+from fedd_hf.data.painted import paint_dataset
 from fedd_hf.data.repository import hash_file, read_manifest, write_repository
 from fedd_hf.data.schema import FEATURES, make_dataset
-from fedd_hf.data.synthetic import paint_dataset
 
 
 def render_card(configurations_yaml):

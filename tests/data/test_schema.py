@@ -2,8 +2,8 @@ import pandas as pd
 import pytest
 
 from fedd_hf.data.masks import encode_png
+from fedd_hf.data.painted import paint_dataset
 from fedd_hf.data.schema import FEATURES, SPLITS, count_photos, make_dataset, refuse, tone_labels
-from fedd_hf.data.synthetic import paint_dataset
 
 
 def rows_of_tones(tones):

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from fedd_hf.data.leakage import find_leakage
+from fedd_hf.data.painted import paint_dataset
 from fedd_hf.data.schema import FEATURES, make_dataset, tone_labels
 from fedd_hf.data.splits import (
     draw_nested,
@@ -18,8 +19,7 @@ from fedd_hf.data.splits import (
     select_skin_tones,
     split_photos,
 )
-from fedd_hf.data.synthetic import paint_dataset
-from fedd_hf.skin_tone import SkinTone
+from fedd_hf.labels import SkinTone
 
 TONES = ["I-II", "III-IV", "V-VI", None]
 

@@ -21,7 +21,7 @@ from fedd_hf.evaluation.by_tone import (
 )
 from fedd_hf.evaluation.coverage import FLAG
 from fedd_hf.evaluation.intervals import holm, value_of
-from fedd_hf.skin_tone import SkinTone
+from fedd_hf.labels import SkinTone
 
 TONES = [tone.label for tone in SkinTone]
 GROUPS = ["all", *TONES, "mean of tones"]

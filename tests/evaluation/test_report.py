@@ -18,7 +18,7 @@ from fedd_hf.evaluation.report import (
     read_report,
     write_report,
 )
-from fedd_hf.figures.style import TITLES
+from fedd_hf.evaluation.titles import TITLES
 
 
 def test_a_report_is_read_as_it_was_written(tmp_path):

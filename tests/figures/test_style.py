@@ -10,8 +10,9 @@ from PIL import Image
 
 from fedd_hf.evaluation.by_tone import MEAN_OF_TONES, OVERALL
 from fedd_hf.evaluation.by_tone import TONES as TONES_OF_ROWS
+from fedd_hf.evaluation.titles import TITLES
 from fedd_hf.figures import style
-from fedd_hf.pixel_class import PixelClass
+from fedd_hf.labels import PixelClass
 
 DECISIONS = ("accuracy", "balanced_accuracy", "f1", "sensitivity", "specificity")
 
@@ -45,7 +46,7 @@ def test_every_metric_has_a_title_of_its_own():
     names += [f"{score}_{kind.label}" for score in ("iou", "dice") for kind in PixelClass]
     names += [f"{name}_{rule}" for name in DECISIONS for rule in ("test_youden", "validation_youden")]
 
-    titles = [style.TITLES[name] for name in names]
+    titles = [TITLES[name] for name in names]
 
     assert len(set(titles)) == len(names)
 

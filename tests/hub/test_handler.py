@@ -14,9 +14,9 @@ from huggingface_hub import InferenceClient
 from huggingface_hub.errors import HfHubHTTPError
 from PIL import Image
 
-from fedd_hf.data.synthetic import paint_dataset
+from fedd_hf.data.painted import paint_dataset
 from fedd_hf.image_processing_fedd import FEDDImageProcessor
-from fedd_hf.inference import score_photos, segment_photos
+from fedd_hf.prediction import score_photos, segment_photos
 
 SOURCE = Path(__file__).parents[2] / "hub_cards" / "handler.py"
 

@@ -16,8 +16,8 @@ from fedd_hf.evaluation.by_tone import (
     segmentation_gaps,
 )
 from fedd_hf.hub.cards import render_metric_pages
-from fedd_hf.inference import count_pixels
-from fedd_hf.skin_tone import SkinTone
+from fedd_hf.labels import SkinTone
+from fedd_hf.prediction import count_pixels
 
 METRICS = Path(__file__).parents[2] / "hub_cards" / "metrics"
 TONES = [tone.label for tone in SkinTone]

@@ -73,14 +73,14 @@ def test_metadata_names_task_backbone_licence_and_examples(facts):
 
 def test_a_classifier_shows_its_scores_beside_the_example(facts):
     example = Example(title="A mole", photo="examples/a.png", scores={"benign": 0.8, "malignant": 0.2})
-    card = ModelCard(render_model_card(replace(facts, task="malignancy", examples=[example])))
+    card = ModelCard(render_model_card(replace(facts, task="classification", examples=[example])))
 
     (widget,) = card.data.to_dict()["widget"]
     assert widget["output"] == [{"label": "benign", "score": 0.8}, {"label": "malignant", "score": 0.2}]
     assert card.data.pipeline_tag == "image-classification"
 
 
-@pytest.mark.parametrize("task", ["segmentation", "malignancy"])
+@pytest.mark.parametrize("task", ["segmentation", "classification"])
 @pytest.mark.parametrize(
     "shown",
     [
@@ -104,7 +104,7 @@ def test_a_card_without_examples_or_results_keeps_the_rules_of_the_hub(facts, mi
     assert check_model_card(card) + check_body(card, ["examples/V-VI_overlay.png"]) == []
 
 
-@pytest.mark.parametrize("task", ["segmentation", "malignancy"])
+@pytest.mark.parametrize("task", ["segmentation", "classification"])
 def test_a_card_has_the_headings_of_the_hub_and_nothing_to_fill_in(facts, task):
     card = render_model_card(replace(facts, task=task))
 
@@ -125,7 +125,7 @@ def test_a_card_says_whether_the_backbone_is_in_the_repository(facts):
     assert "fetched from there at the commit that `config.json` names" in render_model_card(heads)
 
 
-@pytest.mark.parametrize("task", ["segmentation", "malignancy"])
+@pytest.mark.parametrize("task", ["segmentation", "classification"])
 def test_a_card_of_a_model_that_was_not_evaluated_claims_no_result_licence_or_cost(facts, task):
     known = {name: getattr(facts, name) for name in ("repo_id", "data", "training", "machine")}
     config = facts.config | {"backbone": "embedded"}

@@ -23,8 +23,8 @@ from PIL import Image
 from fedd_hf.data.ddi.metadata import METADATA_FILE
 from fedd_hf.data.ddi.release import read_released_masks
 from fedd_hf.data.fingerprints import hash_pixels
-from fedd_hf.data.synthetic.ddi import MASKS_FILE
-from fedd_hf.pixel_class import PixelClass
+from fedd_hf.data.painted.double import MASKS_FILE
+from fedd_hf.labels import PixelClass
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "build_ddi_seg.py"
 TONES = ["I-II", "III-IV", "V-VI"]

@@ -10,8 +10,8 @@ from PIL import Image
 
 from fedd_hf import FEDDForSegmentation
 from fedd_hf.baselines.frozen_models import FrozenNetworkForSegmentation
+from fedd_hf.compare import baseline_methods
 from fedd_hf.data import loading
-from fedd_hf.experiments import baseline_methods
 
 READ = ["--malignancy-blocks", "5", "--malignancy-timesteps", "50"]
 SCRIPTS = Path(__file__).parents[2] / "scripts"
@@ -59,7 +59,7 @@ def test_segmentation_is_compared_on_the_same_photos(main, arguments, tmp_path, 
 def test_malignancy_is_compared_with_always_benign(main, arguments, tmp_path):
     read = ["--malignancy-blocks", "5", "--malignancy-timesteps", "100", "50"]
     numbers = ["--labelled", "6", "3"]
-    main([*arguments, *numbers, *read, "--task", "malignancy", "--methods", "FEDD", "always benign"])
+    main([*arguments, *numbers, *read, "--task", "classification", "--methods", "FEDD", "always benign"])
 
     report = json.loads((tmp_path / "report.json").read_text())
     told = report["settings"]["methods"]["FEDD"]
@@ -73,7 +73,7 @@ def test_deepderm_runs_for_as_long_as_it_is_told(main, arguments, tmp_path, monk
     painted = loading.load_splits(loading.DataArguments())
     diagnosed = painted.map(lambda photo: {"disease": "mel" if photo["malignant"] else "nv"})
     monkeypatch.setattr(baseline_methods, "load_splits", lambda *_: diagnosed)
-    asked = ["--task", "malignancy", "--methods", "DeepDerm", "--weights", "random", "--image-size", "80", *READ]
+    asked = ["--task", "classification", "--methods", "DeepDerm", "--weights", "random", "--image-size", "80", *READ]
     main([*arguments, *asked, "--labelled", "6", "--ham10000", "ham", "--deepderm-epochs", "1"])
 
     report = json.loads((tmp_path / "report.json").read_text())
@@ -87,9 +87,9 @@ def test_deepderm_runs_for_as_long_as_it_is_told(main, arguments, tmp_path, monk
     ("change", "message"),
     [
         (["--methods", "FEDD", "AlexNet"], "A method must be one of"),
-        (["--task", "malignancy"], "Give `malignancy_blocks` and `malignancy_timesteps`"),
-        (["--task", "malignancy", *READ, "--methods", "FEDD", "raw colour"], "['raw colour'] cannot be compared"),
-        (["--task", "malignancy", "--full"], "DeepDerm learns HAM10000 first: give `ham10000`, its folder"),
+        (["--task", "classification"], "Give `malignancy_blocks` and `malignancy_timesteps`"),
+        (["--task", "classification", *READ, "--methods", "FEDD", "raw colour"], "['raw colour'] cannot be compared"),
+        (["--task", "classification", "--full"], "DeepDerm learns HAM10000 first: give `ham10000`, its folder"),
         (["--labelled", "300"], "`number` must lie in [1, 12], the number of photos there are, got 300"),
         (["--malignancy-blocks", "5", "6", "7"], "Give one of `malignancy_blocks`, or one for each of `labelled`"),
         (["--methods", "FEDD", "FEDD on ./nowhere"], "The backbone folder './nowhere' does not exist"),

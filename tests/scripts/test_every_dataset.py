@@ -9,9 +9,9 @@ from datasets import DatasetDict
 from PIL import Image
 
 from fedd_hf.data import loading
+from fedd_hf.data.painted import paint_dataset
 from fedd_hf.data.repository import write_repository
 from fedd_hf.data.splits import split_photos
-from fedd_hf.data.synthetic import paint_dataset
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 FITZPATRICK = (2, 4, 6)  # a type of each group, in the order of the painted rows

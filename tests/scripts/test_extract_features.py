@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from fedd_hf import features as feature_store
+from fedd_hf.data.painted import paint_dataset
 from fedd_hf.data.schema import FEATURES
-from fedd_hf.data.synthetic import paint_dataset
-from fedd_hf.training import feature_store
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 

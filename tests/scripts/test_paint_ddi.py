@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fedd_hf.data.synthetic import ddi
+from fedd_hf.data.painted import double as ddi
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "paint_ddi.py"
 

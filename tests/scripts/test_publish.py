@@ -17,11 +17,12 @@ from huggingface_hub import constants
 from model_card_rules import check_model_card
 from space_card_rules import check_space_card
 
-from fedd_hf.experiments.quickstart import QuickstartSize, run_quickstart
+from fedd_hf.cli.quickstart_run import QuickstartSize, run_quickstart
 from fedd_hf.training.arguments import ClassificationArguments, SegmentationArguments
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "scripts"
+MODELS = {"segmentation": "fedd/fedd-segmentation-painted", "classification": "fedd/fedd-malignancy-painted"}
 RULES = {"model": check_model_card, "dataset": check_dataset_card, "space": check_space_card}
 ORDER = [
     ("models", "derm-ddpm-64"),
@@ -77,7 +78,7 @@ from transformers import pipeline
 
 from fedd_hf import FEDDForImageClassification, FEDDForSegmentation
 from fedd_hf.data import load_ddi
-from fedd_hf.data.synthetic import paint_dataset
+from fedd_hf.data.painted import paint_dataset
 
 names, painted_ddi = json.loads(sys.argv[1]), sys.argv[2]
 
@@ -103,7 +104,7 @@ def masks(rows):
 
 photo = paint_dataset(1, seed=9, size=64)[0]["image"]
 segment = pipeline("image-segmentation", names["segmentation"][0])
-classify = pipeline("image-classification", names["malignancy"][0])
+classify = pipeline("image-classification", names["classification"][0])
 rows = load_dataset(names["ddi-seg"], "segmentation")
 streamed = load_dataset(names["ddi-seg"], "segmentation", split="validation", streaming=True)
 ddi = load_ddi(painted_ddi, masks=names["ddi-seg"], label_fraction=0.05)
@@ -112,13 +113,13 @@ told = {"predictions": maps, "references": maps[::-1], "groups": ["I-II", "V-VI"
 scored = {"predictions": [0.1, 0.9, 0.4], "references": [0, 1, 1], "groups": ["I-II", "I-II", "V-VI"]}
 said = {
     "segmentation": [logits(FEDDForSegmentation, name) for name in names["segmentation"]],
-    "malignancy": [logits(FEDDForImageClassification, name) for name in names["malignancy"]],
+    "classification": [logits(FEDDForImageClassification, name) for name in names["classification"]],
     "features": features(names["backbone"]),
     "maps": [[found["label"], digest(found["mask"])] for found in segment(photo)],
     "scores": classify(photo),
     "masks": {split: masks(rows[split]) for split in rows},
     "streamed": masks(streamed),
-    "classification": load_dataset(names["ddi-seg"], "classification")["test"].to_pandas().to_json(),
+    "diagnoses": load_dataset(names["ddi-seg"], "classification")["test"].to_pandas().to_json(),
     "ddi": {split: masks(ddi[split]) for split in ddi},
     "mean_iou": repr(evaluate.load(names["mean_iou_by_group"]).compute(**told)),
     "auroc": repr(evaluate.load(names["classification_by_group"]).compute(**scored)),
@@ -278,8 +279,8 @@ def test_everything_is_published_in_one_commit_each_what_others_stand_on_first(p
     assert {len(list(repository.head.history())) for repository in published.repositories.values()} == {2}
     names = {name for repository in published.repositories.values() for name in repository.files}
     assert not any(re.search(r"\.(bin|pkl|pt|pth|ckpt|jpe?g)$", name) for name in names)
-    for task in ("segmentation", "malignancy"):
-        heads_alone = config_of(published, f"fedd/fedd-{task}-painted-heads")
+    for name in MODELS.values():
+        heads_alone = config_of(published, f"{name}-heads")
         assert not heads_alone["save_backbone"]
         assert heads_alone["backbone"] == "fedd/derm-ddpm-64"
         assert heads_alone["backbone_revision"] == published.repository("fedd/derm-ddpm-64").head.sha
@@ -288,12 +289,11 @@ def test_everything_is_published_in_one_commit_each_what_others_stand_on_first(p
 def test_what_users_type_gives_what_the_publisher_has(
     published, quickstart, ddi_seg, painted_ddi, run_python, tmp_path
 ):
-    models = {task: f"fedd/fedd-{task}-painted" for task in ("segmentation", "malignancy")}
     metrics = ("mean_iou_by_group", "classification_by_group")
-    on_the_hub = {task: [name, f"{name}-heads"] for task, name in models.items()}
+    on_the_hub = {task: [name, f"{name}-heads"] for task, name in MODELS.items()}
     on_the_hub |= {"backbone": "fedd/derm-ddpm-64", "ddi-seg": "fedd/ddi-seg"}
     on_the_hub |= {name: f"fedd/{name}" for name in metrics}
-    on_the_disk = {task: [str(quickstart / task)] * 2 for task in models}
+    on_the_disk = {task: [str(quickstart / task)] * 2 for task in MODELS}
     on_the_disk |= {"backbone": "embedded", "ddi-seg": str(ddi_seg)}
     on_the_disk |= {name: str(ROOT / "hub_cards" / "metrics" / name) for name in metrics}
     before = len(published.requests)
@@ -308,12 +308,13 @@ def test_what_users_type_gives_what_the_publisher_has(
 
     for part in users["said"]:
         assert users["said"][part] == publishers["said"][part], part
-    assert len({*users["said"]["segmentation"], *users["said"]["malignancy"]}) == 2  # whole and as heads, of each task
+    for task in MODELS:
+        assert len(set(users["said"][task])) == 1  # whole and as heads
     assert set(users["hosts"]) <= {"127.0.0.1", "datasets-server.127.0.0.1"}  # of the Hub, by datasets' rule
     assert publishers["hosts"] == []
     backbone = published.repository("fedd/derm-ddpm-64").head.sha
     assert f"/fedd/derm-ddpm-64/resolve/{backbone}/unet/diffusion_pytorch_model.safetensors" in asked
-    for name in models.values():
+    for name in MODELS.values():
         head = published.repository(f"{name}-heads").head.sha
         assert {f"/{name}-heads/resolve/{at}/model.safetensors" for at in ("main", head)} & asked
     assert any(path.startswith("/datasets/fedd/ddi-seg/resolve/") and path.endswith(".parquet") for path in asked)
@@ -325,7 +326,7 @@ def test_the_demo_opens_the_models_at_the_commits_whose_results_it_shows(publish
 
     assert ended["opened"] == ["Blocks"]
     for task, told in json.loads(published.repository("fedd/fedd-demo", "spaces").files["models.json"]).items():
-        assert told["name_or_path"] == f"fedd/fedd-{task}-painted"
+        assert told["name_or_path"] == MODELS[task]
         assert told["revision"] == published.repository(told["name_or_path"]).head.sha
 
 

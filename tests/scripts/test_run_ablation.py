@@ -8,8 +8,8 @@ import pytest
 from accelerate.state import AcceleratorState
 
 from fedd_hf.data.loading import DataArguments
+from fedd_hf.data.painted import paint_dataset
 from fedd_hf.data.schema import FEATURES, tone_labels
-from fedd_hf.data.synthetic import paint_dataset
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "run_ablation.py"
 GRID = ["--image-size", "64", "--blocks", "4", "--timesteps", "0", "1000", "--max-epochs", "3"]

@@ -15,9 +15,10 @@ import torch
 from huggingface_hub import ModelCard
 
 from fedd_hf import FEDDForImageClassification, FEDDForSegmentation, FEDDImageProcessor
+from fedd_hf import features as feature_store
+from fedd_hf.data.painted import paint_dataset
 from fedd_hf.data.schema import FEATURES
-from fedd_hf.data.synthetic import paint_dataset
-from fedd_hf.training import feature_store, original_recipe
+from fedd_hf.training import original_recipe
 from fedd_hf.training.run import RunState
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"

@@ -13,9 +13,9 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
 
 from fedd_hf import FEDDForImageClassification, FEDDForSegmentation, FEDDImageProcessor
-from fedd_hf.data.synthetic import paint_dataset
+from fedd_hf.data.painted import paint_dataset
+from fedd_hf.features import FeatureStore
 from fedd_hf.training.arguments import RunArguments
-from fedd_hf.training.feature_store import FeatureStore
 from fedd_hf.training.pixels import StoredFeatures
 from fedd_hf.training.run import RunState
 

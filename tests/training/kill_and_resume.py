@@ -46,9 +46,9 @@ import torch
 from diffusers import DDPMScheduler, UNet2DModel
 from tqdm.std import tqdm
 
+from fedd_hf.data.painted import paint_dataset
 from fedd_hf.data.schema import FEATURES
-from fedd_hf.data.synthetic import paint_dataset
-from fedd_hf.training.feature_store import FeatureStore
+from fedd_hf.features import FeatureStore
 from fedd_hf.training.run import RunState
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -5,9 +5,9 @@ from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from fedd_hf import FEDDImageProcessor
-from fedd_hf.inference import count_pixels, predict_classification, predict_segmentation, segment_photos
+from fedd_hf.features import FeatureStore, read_pooled
+from fedd_hf.prediction import count_pixels, predict_classification, predict_segmentation, segment_photos
 from fedd_hf.training.arguments import ClassificationArguments, RunArguments, SegmentationArguments
-from fedd_hf.training.feature_store import FeatureStore, read_pooled
 from fedd_hf.training.malignancy_heads import train_malignancy_classifier
 from fedd_hf.training.pixel_heads import absorb_standardisation, train_pixel_classifiers
 from fedd_hf.training.pixels import StoredFeatures, StreamedFeatures, measure_channels
@@ -371,7 +371,7 @@ from pathlib import Path
 from datasets import load_from_disk
 from fedd_hf import FEDDForSegmentation, FEDDImageProcessor
 from fedd_hf.training.arguments import RunArguments, SegmentationArguments
-from fedd_hf.training.feature_store import FeatureStore
+from fedd_hf.features import FeatureStore
 from fedd_hf.training.pixel_heads import train_pixel_classifiers
 from fedd_hf.training.pixels import StoredFeatures
 from fedd_hf.training.run import RunState, start_accelerator

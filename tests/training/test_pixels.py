@@ -6,8 +6,8 @@ from PIL import Image
 from sklearn.utils.class_weight import compute_class_weight
 
 from fedd_hf import FEDDImageProcessor
+from fedd_hf.features import read_maps
 from fedd_hf.training import pixels
-from fedd_hf.training.feature_store import read_maps
 from fedd_hf.training.pixels import (
     FLIPS,
     PixelDraws,

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from fedd_hf.evaluation.by_tone import segmentation_by_tone, segmentation_gaps
-from fedd_hf.inference import count_pixels
+from fedd_hf.prediction import count_pixels
 
 DESCRIPTION = """
 IoU and Dice of each class, mean over classes and lesion alone, pooled over the pixels of all photos and of each skin

@@ -15,12 +15,12 @@ from torchvision.transforms import v2
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import ImageClassifierOutput
 
-from fedd_hf.configuration_fedd import MALIGNANCY_LABELS
 from fedd_hf.image_processing_fedd import FEDDImageProcessor
+from fedd_hf.labels import MALIGNANCY_LABELS
 
-from .arguments import DEEPDERM_RECIPE, FittingArguments
 from .encoders import IMAGENET, check_weights, fetch_network
 from .fitting import accuracy, fit
+from .recipes import DEEPDERM_RECIPE, FittingArguments
 from .unet import Normalisation
 
 INCEPTION = "inception_v3.tv_in1k"

@@ -10,7 +10,7 @@ import segmentation_models_pytorch as smp
 import timm
 from torch import nn
 
-from fedd_hf.checkpoints.efficientnet_lite0 import TIMM_NAME, read_efficientnet_lite0
+from .efficientnet_lite0 import TIMM_NAME, read_efficientnet_lite0
 
 LITE0 = "EfficientNetLite0"
 IMAGENET, RANDOM = WEIGHTS = ("imagenet", "random")

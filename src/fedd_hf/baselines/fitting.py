@@ -11,7 +11,7 @@ from datasets import Dataset
 from torch import Tensor, nn
 from transformers import EarlyStoppingCallback, EvalPrediction, Trainer, TrainingArguments
 
-from .arguments import FittingArguments
+from .recipes import FittingArguments
 
 Photos: TypeAlias = Dataset | list[dict[str, Tensor]]
 

@@ -15,8 +15,8 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedConfig, PreTrainedModel, set_seed
 from transformers.modeling_outputs import ImageClassifierOutput
 
-from fedd_hf.configuration_fedd import MALIGNANCY_LABELS, SEGMENTATION_LABELS
 from fedd_hf.image_processing_fedd import FEDDImageProcessor
+from fedd_hf.labels import MALIGNANCY_LABELS, SEGMENTATION_LABELS
 from fedd_hf.modeling_fedd import (
     FEDDDecodeHead,
     FEDDForImageClassification,
@@ -28,10 +28,10 @@ from fedd_hf.modeling_fedd import (
 from fedd_hf.pretrained_fedd import FEDDPreTrainedModel
 from fedd_hf.training.pixels import Flip, StreamedFeatures
 
-from .arguments import CLASSIFIER_RECIPE, FittingArguments
 from .encoders import IMAGENET
 from .fitting import accuracy, fit
 from .frozen_networks import COLOUR, NETWORKS, check_network, open_network
+from .recipes import CLASSIFIER_RECIPE, FittingArguments
 
 LEAST_POOLED_SIZE = 512
 SMALLEST_IMAGE = 32  # that every network can see

@@ -11,13 +11,13 @@ from datasets import Dataset
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from fedd_hf.configuration_fedd import SEGMENTATION_LABELS
 from fedd_hf.image_processing_fedd import IGNORE_INDEX, FEDDImageProcessor
+from fedd_hf.labels import SEGMENTATION_LABELS
 from fedd_hf.modeling_fedd import FEDDSegmenterOutput
 
-from .arguments import UNET_RECIPE, FittingArguments
 from .encoders import ENCODERS, IMAGENET, LITE0, check_encoder, check_weights, load_unet_encoder
 from .fitting import fit
+from .recipes import UNET_RECIPE, FittingArguments
 
 SMOOTH = 1e-5
 FOCAL_ALPHA, FOCAL_GAMMA = 0.25, 2.0

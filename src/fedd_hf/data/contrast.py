@@ -6,7 +6,7 @@ import numpy as np
 from skimage.color import deltaE_ciede2000, rgb2lab
 from skimage.util import img_as_float32
 
-from fedd_hf.pixel_class import PixelClass
+from fedd_hf.labels import PixelClass
 
 _PIXELS_AT_ONCE = 2**18  # with all that is made on the way, some 20 MB
 
@@ -20,7 +20,7 @@ def lesion_contrast(photo: np.ndarray, mask: np.ndarray) -> float:
         photo (`np.ndarray` of shape `(height, width, 3)`, uint8):
             The upright photo in RGB.
         mask (`np.ndarray` of shape `(height, width)`):
-            The true class of each pixel, an id of [`~fedd_hf.pixel_class.PixelClass`] or 255.
+            The true class of each pixel, an id of [`~fedd_hf.labels.PixelClass`] or 255.
 
     Returns:
         `float`: the difference; NaN if the mask has no pixel of lesion, or none of skin.

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from datasets import Dataset, DatasetDict, concatenate_datasets, load_dataset
 
-from fedd_hf.skin_tone import SkinTone
+from fedd_hf.labels import SkinTone
 
 from .ddi import load_ddi
+from .painted import paint_dataset
 from .schema import FEATURES
 from .sources import load_folder, load_ham10000, load_isic, load_pad_ufes_20
 from .splits import select_label_fraction, select_skin_tones, split_photos
-from .synthetic import paint_dataset
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from fedd_hf.image_processing_fedd import FORMATS, IGNORE_INDEX
-from fedd_hf.pixel_class import PixelClass
+from fedd_hf.labels import PixelClass
 
 
 def read_class_mask(path: str | Path) -> np.ndarray:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pandas as pd
 from datasets import ClassLabel, Dataset, Features, Image, Value
 
-from fedd_hf.skin_tone import SkinTone
+from fedd_hf.labels import SkinTone
 
 SPLITS = ("train", "validation", "test", "large_test")
 MAX_PROBLEMS_SHOWN = 20

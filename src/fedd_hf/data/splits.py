@@ -16,7 +16,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold
 
-from fedd_hf.skin_tone import SkinTone
+from fedd_hf.labels import SkinTone
 
 from .fingerprints import fingerprint_photos, near_duplicates
 from .leakage import check_leakage

@@ -21,7 +21,7 @@ def evaluate_segmentation(predictions: pd.DataFrame, validation: pd.DataFrame | 
 
     Args:
         predictions (`pd.DataFrame`):
-            What [`~fedd_hf.inference.predict_segmentation`] returns.
+            What [`~fedd_hf.prediction.predict_segmentation`] returns.
         validation (`pd.DataFrame`, *optional*):
             The same of validation photos, on which the temperature is fitted.
 
@@ -33,12 +33,12 @@ def evaluate_segmentation(predictions: pd.DataFrame, validation: pd.DataFrame | 
     return _summarise(by_tone, segmentation_gaps(predictions), predictions, validation)
 
 
-def evaluate_malignancy(predictions: pd.DataFrame, validation: pd.DataFrame | None = None) -> dict[str, Any]:
+def evaluate_classification(predictions: pd.DataFrame, validation: pd.DataFrame | None = None) -> dict[str, Any]:
     """Evaluate malignancy scores by skin tone.
 
     Args:
         predictions (`pd.DataFrame`):
-            What [`~fedd_hf.inference.predict_classification`] returns.
+            What [`~fedd_hf.prediction.predict_classification`] returns.
         validation (`pd.DataFrame`, *optional*):
             The same of validation photos, which choose a threshold and on which the temperature is fitted.
 

@@ -11,19 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
-from .style import (
-    FONT,
-    TITLES,
-    WIDTH,
-    add_caption,
-    add_legend,
-    draw_point,
-    flag_notes,
-    number,
-    plain_axis,
-    say_p,
-    signed,
-)
+from fedd_hf.evaluation.titles import TITLES
+
+from .style import FONT, WIDTH, add_caption, add_legend, draw_point, flag_notes, number, plain_axis, say_p, signed
 
 COLOUR = "#0072B2"
 BAND = "0.85"

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from PIL import Image
 
-from fedd_hf.pixel_class import PixelClass
+from fedd_hf.labels import PixelClass
 
 from .style import CLASS_COLOURS, FONT
 

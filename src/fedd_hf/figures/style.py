@@ -1,4 +1,4 @@
-"""What all figures have in common: colours, markers, names of metrics, and how a figure becomes files."""
+"""What all figures have in common: colours, markers, and how a figure becomes files."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from fedd_hf.pixel_class import PixelClass
-from fedd_hf.skin_tone import SkinTone
+from fedd_hf.labels import PixelClass, SkinTone
 
 FONT = 8.0  # points, of ticks and notes; figures are printed at their size, two columns being 7 inches
 WIDTH = 7.0  # inches
@@ -31,9 +30,7 @@ CLASS_COLOURS: dict[str, tuple[int, int, int]] = {kind.label: kind.colour for ki
 TONES = tuple(tone.label for tone in SkinTone)
 TONE_COLOURS = {
     "all": "#5B6770",
-    SkinTone.I_II.label: "#EBC8A4",
-    SkinTone.III_IV.label: "#B4794C",
-    SkinTone.V_VI.label: "#5C3A26",
+    **{tone.label: tone.colour for tone in SkinTone},
     "mean of tones": "#9AA7B0",
 }
 TONE_MARKERS = {"all": "D", TONES[0]: "o", TONES[1]: "s", TONES[2]: "^", "mean of tones": "X"}
@@ -57,30 +54,6 @@ METHOD_COLOURS = {
 METHOD_MARKERS = dict(zip(METHOD_COLOURS, "osD^vP*X<phd", strict=True))
 MORE_COLOURS = ("#5E3C99", "#3B4CC0", "#B2186B", "#4D6B1E")
 MORE_MARKERS = ">8H"
-
-_DECISIONS = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "f1": "F1",
-    "sensitivity": "sensitivity",
-    "specificity": "specificity",
-}
-RULES = {"": "", "_test_youden": ", Youden point of test", "_validation_youden": ", Youden point of validation"}
-TITLES: dict[str, str] = {
-    "mean_iou": "mean IoU over classes",
-    "lesion_iou": "lesion IoU",
-    "lesion_dice": "lesion Dice",
-    "mean_dice": "mean Dice over classes",
-    "mean_iou_per_image": "mean IoU over classes, mean over photos",
-    "lesion_iou_per_image": "lesion IoU, mean over photos",
-    "lesion_dice_per_image": "lesion Dice, mean over photos",
-    "mean_dice_per_image": "mean Dice over classes, mean over photos",
-    **{f"iou_{kind.label}": f"IoU of {kind.label}" for kind in PixelClass},
-    **{f"dice_{kind.label}": f"Dice of {kind.label}" for kind in PixelClass},
-    "auroc": "malignancy AUROC",
-    "auprc": "malignancy AUPRC",
-    **{f"{name}{rule}": f"{title}{text}" for rule, text in RULES.items() for name, title in _DECISIONS.items()},
-}
 
 
 @dataclass(frozen=True)

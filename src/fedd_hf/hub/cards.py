@@ -24,12 +24,14 @@ def templates_dir() -> Path:
     raise FileNotFoundError(f"The card templates are neither in {looked_at}. Install fedd-hf again.")
 
 
-def render_card(template_name: str, *, autoescape: bool = False, **fields: Any) -> str:
+def render_card(template_name: str, *, folder: Path | None = None, autoescape: bool = False, **fields: Any) -> str:
     """Fill a card template.
 
     Args:
         template_name (`str`):
-            File in [`templates_dir`], such as `"backbone_adm.md.j2"`.
+            File in the folder, such as `"backbone_adm.md.j2"`.
+        folder (`Path`, *optional*):
+            Where the template lies, by default in [`templates_dir`].
         autoescape (`bool`, *optional*, defaults to `False`):
             Escape the fields for HTML; in Markdown "I-II & III-IV" must stay as it is.
         fields:
@@ -40,7 +42,7 @@ def render_card(template_name: str, *, autoescape: bool = False, **fields: Any) 
         jinja2.UndefinedError: If a field is missing.
     """
     environment = Environment(
-        loader=FileSystemLoader(templates_dir()),
+        loader=FileSystemLoader(folder or templates_dir()),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

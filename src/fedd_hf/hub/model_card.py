@@ -9,14 +9,14 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from fedd_hf.evaluation.report import HEADLINES, choose_rows, markdown_by_tone
-from fedd_hf.figures.style import TITLES
+from fedd_hf.evaluation.titles import TITLES
 
 from .cards import render_card
 
-SEGMENTATION, MALIGNANCY = "segmentation", "malignancy"
-PIPELINES = {SEGMENTATION: "image-segmentation", MALIGNANCY: "image-classification"}
+SEGMENTATION, CLASSIFICATION = "segmentation", "classification"
+PIPELINES = {SEGMENTATION: "image-segmentation", CLASSIFICATION: "image-classification"}
 HUB_NAMES = {"auroc": "roc_auc"}
-HUB_METRICS = {SEGMENTATION: ["mean_iou"], MALIGNANCY: ["roc_auc"]}
+HUB_METRICS = {SEGMENTATION: ["mean_iou"], CLASSIFICATION: ["roc_auc"]}
 TAGS = ("dermatology", "medical", "fairness", "skin-tone", "diffusion", "custom_code", "fedd")
 
 
@@ -56,7 +56,7 @@ class ModelFacts:
         repo_id (`str`):
             Repository of the model.
         task (`str`):
-            `"segmentation"` or `"malignancy"`.
+            `"segmentation"` or `"classification"`.
         config (`dict`):
             Its `config.json`.
         data (`dict`):

@@ -13,10 +13,10 @@ from huggingface_hub import HfApi
 from fedd_hf.evaluation.report import read_report
 
 from .guard import check_folder
-from .model_card import MALIGNANCY, SEGMENTATION, ModelFacts, render_model_card
+from .model_card import CLASSIFICATION, SEGMENTATION, ModelFacts, render_model_card
 from .push import PushArguments, Repository, push_repository
 
-TASKS = {"FEDDForSegmentation": SEGMENTATION, "FEDDForImageClassification": MALIGNANCY}
+TASKS = {"FEDDForSegmentation": SEGMENTATION, "FEDDForImageClassification": CLASSIFICATION}
 FILES = ("model.safetensors", "preprocessor_config.json")
 CODE = "*_fedd.py"
 CHOICES = ("label_fraction", "label_seed", "skin_tone", "malignancy_policy")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -129,7 +128,7 @@ def _share_statistics(head: nn.Module) -> None:
 
 
 @torch.no_grad()
-def absorb_standardisation(projections: Iterable[nn.Linear], mean: Tensor, std: Tensor) -> None:
+def absorb_standardisation(projections: Any, mean: Tensor, std: Tensor) -> None:
     """Let layers that were trained on (x - mean) / std take x itself, in place; the first has the bias of all."""
     first, *_ = projections
     sizes = [projection.in_features for projection in projections]

@@ -14,10 +14,9 @@ from accelerate import Accelerator
 from datasets import Dataset
 from torch import Tensor
 
+from fedd_hf.features import DTYPES, compute_features, read_maps, read_pixel_values
 from fedd_hf.image_processing_fedd import IGNORE_INDEX, FEDDImageProcessor
 from fedd_hf.modeling_fedd import FEDDForSegmentation, default_batch_size
-
-from .feature_store import DTYPES, compute_features, read_maps, read_pixel_values
 
 LABELS_KEPT = 1024  # label maps held in memory, of 65 kB each at 256 px
 ORDER, PIXELS = 0, 1  # streams of random numbers of one seed

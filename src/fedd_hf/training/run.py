@@ -12,11 +12,11 @@ from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import DataLoaderConfiguration, ProjectConfiguration
 
+from fedd_hf.features import hash_json, write_json
 from fedd_hf.image_processing_fedd import FEDDImageProcessor
 from fedd_hf.modeling_fedd import FEDDPreTrainedModel
 
 from .arguments import RunArguments
-from .feature_store import hash_json, write_json
 
 COUNTERS = "counters.json"
 

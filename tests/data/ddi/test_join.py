@@ -15,7 +15,7 @@ from fedd_hf.data.ddi.draw import draw_classification
 from fedd_hf.data.ddi.metadata import METADATA_FILE, read_ddi_metadata
 from fedd_hf.data.schema import FEATURES, tone_labels
 from fedd_hf.image_processing_fedd import FEDDImageProcessor
-from fedd_hf.skin_tone import SkinTone
+from fedd_hf.labels import SkinTone
 
 TONES = ["I-II", "III-IV", "V-VI"]
 

@@ -12,8 +12,8 @@ from fedd_hf.data.repository import write_repository
 from .ddi_seg import build_classification, build_segmentation
 from .draw import CLASSIFICATION_SEED, draw_classification, hash_draw
 from .facts import describe_ddi_seg
+from .local_copy import describe_photo, find_photos, read_photos
 from .metadata import read_ddi_metadata
-from .photos import describe_photo, find_photos, read_photos
 from .release import check_released, read_released_masks
 
 SKIPPED = ("000025", "000055", "000161")  # that the authors give as examples of photos they did not annotate

@@ -12,8 +12,7 @@ from PIL import Image as PILImage
 
 from fedd_hf.data.masks import encode_png
 from fedd_hf.data.schema import refuse
-from fedd_hf.pixel_class import PixelClass
-from fedd_hf.skin_tone import SkinTone
+from fedd_hf.labels import PixelClass, SkinTone
 
 from .draw import to_records
 from .release import FRACTIONS, released_splits

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from fedd_hf.data.splits import draw_nested
-from fedd_hf.skin_tone import SkinTone
+from fedd_hf.labels import SkinTone
 
 from .release import FRACTIONS
 

@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 from datasets import Dataset, DatasetDict
 
-from fedd_hf.pixel_class import PixelClass
-from fedd_hf.skin_tone import SkinTone
+from fedd_hf.labels import PixelClass, SkinTone
 
 from .release import FRACTIONS
 

@@ -19,12 +19,12 @@ from fedd_hf.data.repository import MANIFEST, read_manifest
 from fedd_hf.data.schema import make_dataset, refuse
 from fedd_hf.data.splits import draw_nested, keep_photos, select_skin_tones, split_photos
 from fedd_hf.image_processing_fedd import GEOMETRIES
-from fedd_hf.skin_tone import SkinTone
+from fedd_hf.labels import SkinTone
 
 from .ddi_seg import TRAIN_PER_TONE, check_metadata
 from .draw import CELLS, diagnosis_cells, draw_classification, hash_draw
+from .local_copy import find_photos, read_photos
 from .metadata import METADATA_FILE, read_ddi_metadata
-from .photos import find_photos, read_photos
 from .release import MASK_SIZE
 
 TASKS = ("segmentation", "classification")

@@ -8,7 +8,7 @@ import pandas as pd
 
 from fedd_hf.data.schema import refuse
 from fedd_hf.data.sources.tables import check_columns, read_table
-from fedd_hf.skin_tone import SkinTone
+from fedd_hf.labels import SkinTone
 
 METADATA_FILE = "ddi_metadata.csv"
 OLDER_HEADER = {"malignancy(malig=1)": "malignant"}

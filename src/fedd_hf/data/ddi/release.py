@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from fedd_hf.data.masks import check_class_ids, hash_mask
 from fedd_hf.data.schema import refuse
-from fedd_hf.skin_tone import SkinTone
+from fedd_hf.labels import SkinTone
 
 FRACTIONS = (5, 10, 15, 20)
 MASK_SIZE = 256

@@ -11,8 +11,7 @@ from datasets import Dataset
 
 from fedd_hf.data.masks import read_class_mask, read_lesion_mask
 from fedd_hf.image_processing_fedd import IGNORE_INDEX, read_image
-from fedd_hf.pixel_class import PixelClass
-from fedd_hf.skin_tone import SkinTone
+from fedd_hf.labels import PixelClass, SkinTone
 
 from .collection import Photo, attempt, collection_folder, fitting_png, listed_photo, make_collection, make_rows
 from .tables import FITZPATRICK, MALIGNANT, NO_ROW, SPLITS, TableRow, read_rows, unpaired

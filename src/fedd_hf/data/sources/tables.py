@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import pandas as pd
 
-from fedd_hf.skin_tone import SkinTone
+from fedd_hf.labels import SkinTone
 
 Meaning = TypeVar("Meaning")
 

@@ -1,0 +1,13 @@
+"""What all verbs of `fedd` say, and how they say it."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+NOTICE = "Research only. Not a medical device, not for diagnosis."
+console = Console(highlight=False, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """Print a line as it is: a path may hold brackets."""
+    console.print(text, markup=False)

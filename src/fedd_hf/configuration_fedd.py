@@ -51,6 +51,7 @@ _ADDED = "user_attributes"
 _OWN_CLASS = re.compile(r"\w+\.\w+")  # in `auto_map`: a class in a file of the same repository
 
 _REPO_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_VARIANT = re.compile(r"\w+")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -204,7 +205,7 @@ class FEDDConfig(PreTrainedConfig):
     @property
     def num_blocks(self) -> int:
         """Number of decoder blocks that the UNet has."""
-        return _num_blocks(self.backbone_config)
+        return len(self.backbone_config["up_block_types"]) * (self.backbone_config["layers_per_block"] + 1)
 
     def block_channels(self, block: int) -> int:
         """Number of channels of the activation of `block`."""
@@ -261,8 +262,7 @@ class FEDDConfig(PreTrainedConfig):
     _out_indices, _out_features = out_indices, out_features
 
     def verify_out_features_out_indices(self) -> None:
-        """Check the blocks that are read."""
-        _check_features(self)
+        """Do nothing: blocks are checked where they are set."""
 
 
 def default_features(fields: dict[str, Any], task: str) -> dict[str, Any]:
@@ -304,10 +304,6 @@ def block_address(unet_config: dict[str, Any], block: int) -> tuple[int, int]:
     Source: guided-diffusion, `unet.py`, `UNetModel.output_blocks`.
     """
     return divmod(block, unet_config["layers_per_block"] + 1)
-
-
-def _num_blocks(unet_config: dict[str, Any]) -> int:
-    return len(unet_config["up_block_types"]) * (unet_config["layers_per_block"] + 1)
 
 
 def _betas(config: FEDDConfig) -> np.ndarray:
@@ -395,68 +391,51 @@ def _check_unet(unet: Any) -> None:
 
 
 def _check_schedule(config: FEDDConfig) -> None:
-    if config.beta_schedule not in BETA_SCHEDULES:
-        raise ValueError(f"`beta_schedule` must be one of {list(BETA_SCHEDULES)}, got {config.beta_schedule!r}.")
+    _require(config.beta_schedule in BETA_SCHEDULES, config, "beta_schedule", f"be one of {list(BETA_SCHEDULES)}")
     start, end = config.beta_start, config.beta_end
     if not (_is_number(start) and _is_number(end) and 0 < start <= end < 1):
         raise ValueError(f"Betas must satisfy 0 < beta_start <= beta_end < 1, got {start!r} and {end!r}.")
-    if not _is_count(config.num_train_timesteps):
-        raise ValueError(f"`num_train_timesteps` must be a positive integer, got {config.num_train_timesteps!r}.")
+    _require(_is_count(config.num_train_timesteps), config, "num_train_timesteps", "be a positive integer")
 
 
 def _check_features(config: FEDDConfig) -> None:
     """Check blocks, timesteps and image size against the UNet."""
-    _check_rising("blocks", config.blocks, config.num_blocks)
-    _check_rising("timesteps", config.timesteps, config.num_train_timesteps)
-    factor = 2 ** (len(config.backbone_config["block_out_channels"]) - 1)
-    if not _is_count(config.image_size) or config.image_size % factor:
-        raise ValueError(
-            f"`image_size` must be a multiple of {factor}, the downsampling factor of this UNet, "
-            f"got {config.image_size!r}."
-        )
-    if not _is_integer(config.noise_seed) or config.noise_seed < 0:
-        raise ValueError(f"`noise_seed` must be an integer of at least 0, got {config.noise_seed!r}.")
-
-
-def _check_rising(name: str, values: list[Any], end: int) -> None:
-    integers = all(_is_integer(value) for value in values)
-    if not values or not integers or values != sorted(set(values)) or not set(values) <= set(range(end)):
-        raise ValueError(f"`{name}` must rise within [0, {end - 1}] for this backbone, got {values}.")
+    for name, end in (("blocks", config.num_blocks), ("timesteps", config.num_train_timesteps)):
+        values = getattr(config, name)
+        rises = bool(values) and all(map(_is_integer, values)) and values == sorted(set(values))
+        is_inside = rises and values[0] >= 0 and values[-1] < end
+        _require(is_inside, config, name, f"rise within [0, {end - 1}] for this backbone")
+    factor, size = 2 ** (len(config.backbone_config["block_out_channels"]) - 1), config.image_size
+    allowed = f"be a multiple of {factor}, the downsampling factor of this UNet"
+    _require(_is_count(size) and size % factor == 0, config, "image_size", allowed)
+    is_seed = _is_integer(config.noise_seed) and config.noise_seed >= 0
+    _require(is_seed, config, "noise_seed", "be an integer of at least 0")
 
 
 def _check_heads(config: FEDDConfig) -> None:
-    if config.voting not in VOTINGS:
-        raise ValueError(f"`voting` must be one of {list(VOTINGS)}, got {config.voting!r}.")
+    _require(config.voting in VOTINGS, config, "voting", f"be one of {list(VOTINGS)}")
     for name in ("ensemble_size", "pooled_size"):
-        if not _is_count(getattr(config, name)):
-            raise ValueError(f"`{name}` must be a positive integer, got {getattr(config, name)!r}.")
+        _require(_is_count(getattr(config, name)), config, name, "be a positive integer")
     for name in ("hidden_sizes", "classifier_hidden_sizes"):
         sizes = getattr(config, name)
-        if len(sizes) == 0 or not all(_is_count(size) for size in sizes):
-            raise ValueError(f"`{name}` must be positive integers, got {sizes}.")
-    dropout = config.classifier_dropout
-    if len(dropout) != len(config.classifier_hidden_sizes) or not all(
-        _is_number(rate) and 0 <= rate < 1 for rate in dropout
-    ):
-        raise ValueError(
-            f"`classifier_dropout` must hold {len(config.classifier_hidden_sizes)} rates in [0, 1), got {dropout}."
-        )
+        _require(bool(sizes) and all(map(_is_count, sizes)), config, name, "be positive integers")
+    dropout, number = config.classifier_dropout, len(config.classifier_hidden_sizes)
+    are_rates = len(dropout) == number and all(_is_number(rate) and 0 <= rate < 1 for rate in dropout)
+    _require(are_rates, config, "classifier_dropout", f"hold {number} rates in [0, 1)")
 
 
 def _check_labels(config: FEDDConfig) -> None:
     ids = sorted(int(index) for index in config.id2label)
-    if not ids or ids != list(range(len(ids))) or len(config.label2id) != len(ids):
-        raise ValueError(f"`id2label` must name the classes 0, 1, 2, ... once each, got {config.id2label}.")
-    if not _is_integer(config.semantic_loss_ignore_index):
-        raise ValueError(
-            f"`semantic_loss_ignore_index` must be an integer, got {config.semantic_loss_ignore_index!r}."
-        )
+    are_ids = bool(ids) and ids == list(range(len(ids))) and len(config.label2id) == len(ids)
+    _require(are_ids, config, "id2label", "name the classes 0, 1, 2, ... once each")
+    _require(_is_integer(config.semantic_loss_ignore_index), config, "semantic_loss_ignore_index", "be an integer")
 
 
 def _check_source(config: FEDDConfig) -> None:
     """Check that the backbone can be found again, and be recognised."""
-    if not isinstance(config.save_backbone, bool):
-        raise ValueError(f"`save_backbone` must be True or False, got {config.save_backbone!r}.")
+    _require(isinstance(config.save_backbone, bool), config, "save_backbone", "be True or False")
+    variant = config.backbone_variant
+    _require(variant is None or bool(_VARIANT.fullmatch(str(variant))), config, "backbone_variant", "be a plain name")
     if config.backbone is None:
         if not config.save_backbone:
             raise ValueError("`save_backbone=False` needs a `backbone` to load the rest from; got None.")
@@ -474,9 +453,13 @@ def _check_source(config: FEDDConfig) -> None:
 
 
 def _check_dtype(config: FEDDConfig) -> None:
-    dtype: Any = config.dtype
-    if dtype is not None and str(dtype).removeprefix("torch.") not in DTYPES:
-        raise ValueError(f"`dtype` must be one of {list(DTYPES)}, got {dtype!r}.")
+    is_dtype = config.dtype is None or str(config.dtype).removeprefix("torch.") in DTYPES
+    _require(is_dtype, config, "dtype", f"be one of {list(DTYPES)}")
+
+
+def _require(is_right: bool, config: FEDDConfig, name: str, allowed: str) -> None:
+    if not is_right:
+        raise ValueError(f"`{name}` must {allowed}, got {getattr(config, name)!r}.")
 
 
 def is_repo_id(backbone: str) -> bool:

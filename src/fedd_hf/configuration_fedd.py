@@ -114,6 +114,7 @@ class FEDDConfig(PreTrainedConfig):
     """
 
     model_type: ClassVar[str] = "fedd"
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["votes"]  # so that a Trainer's predictions are the logits
 
     backbone_config: dict[str, Any] = field(default_factory=lambda: copy.deepcopy(PAPER_UNET))
     num_train_timesteps: int = 1000

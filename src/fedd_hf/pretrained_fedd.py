@@ -39,6 +39,7 @@ class FEDDPreTrainedModel(PreTrainedModel):
     base_model_prefix = "backbone"
     main_input_name = "pixel_values"
     task = "segmentation"  # whose defaults are read beside a backbone
+    accepts_loss_kwargs = False  # losses are means, which a Trainer that accumulates gradients has to divide
     _no_split_modules = ["FEDDBackbone"]
     _keep_in_fp32_modules_strict = ["backbone.noise"]
     _keys_to_ignore_on_load_unexpected = [r"^(backbone\.)?unet\."]  # of a UNet that is cut after an earlier block

@@ -133,6 +133,7 @@ class FEDDPreTrainedModel(PreTrainedModel):
         path, wants_info = pretrained_model_name_or_path, kwargs.pop("output_loading_info", False)
         if kwargs.pop("use_safetensors", None) is False:
             raise ValueError("FEDD loads safetensors only, no pickles (.bin, .pt). Leave `use_safetensors` out.")
+        _check_not_redirected(path, kwargs.pop("adapter_kwargs", None) or {})
         if "noise_seed" in kwargs:
             raise ValueError("The noise is stored with the model. For another one type from_backbone(noise_seed=...).")
         tensors = kwargs.pop("state_dict", None)
@@ -256,6 +257,16 @@ def make_noise(seed: int, image_size: int) -> Tensor:
     """Draw the noise image that all photos share, float32 of shape `(3, image_size, image_size)`, on the CPU."""
     generator = torch.Generator(device="cpu").manual_seed(seed)
     return torch.randn((3, image_size, image_size), generator=generator, device="cpu", dtype=torch.float32)
+
+
+def _check_not_redirected(path: Any, adapter_kwargs: dict[str, Any]) -> None:
+    """Refuse the base model of an adapter, which auto classes load in the place of the repository that was named."""
+    asked = adapter_kwargs.get("_adapter_model_path", path)
+    if str(asked) != str(path):
+        raise ValueError(
+            f"The adapter_config.json in {asked} leads to another model, {path}. For the adapter, load that model and "
+            f"type peft.PeftModel.from_pretrained(model, {asked!r}); for a model in {asked}, open it with its class."
+        )
 
 
 def _check_folder(folder: Path) -> None:

@@ -1112,25 +1112,6 @@ def test_heads_on_a_local_backbone_cannot_be_pushed(segmenter, tmp_path, how):
 # The Hub, from a cache
 
 
-class HubCache:
-    """The cache of huggingface_hub, filled by hand."""
-
-    def __init__(self, folder):
-        self.folder = folder
-
-    def add(self, repo_id, source, commit=COMMIT):
-        repository = self.folder / f"models--{repo_id.replace('/', '--')}"
-        shutil.copytree(source, repository / "snapshots" / commit)
-        (repository / "refs").mkdir()
-        (repository / "refs" / "main").write_text(commit)
-        return repo_id
-
-
-@pytest.fixture
-def hub_cache(tmp_path):
-    return HubCache(tmp_path / "home" / "hub")
-
-
 @pytest.fixture
 def heads_on_the_hub(hub_cache, tiny_backbone, tmp_path):
     """`fedd/seg`, heads-only on `fedd/ddpm`, both cached; the model itself."""

@@ -48,6 +48,7 @@ _REFUSED_FIELDS = re.compile(
     r"|distributed_config|per_layer_config|extra_(config_)?files|adapter.*|.*_(tp|ep|pp|fsdp)_plan"
 )
 _ADDED = "user_attributes"
+_NEVER_ADDED = {"custom_pipelines"}  # code that `pipeline` runs; elsewhere in a config.json an unknown field
 _OWN_CLASS = re.compile(r"\w+\.\w+")  # in `auto_map`: a class in a file of the same repository
 
 _REPO_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -185,6 +186,8 @@ class FEDDConfig(PreTrainedConfig):
             )
         if "id2label" in kwargs:
             kwargs.setdefault("label2id", {label: int(index) for index, label in kwargs["id2label"].items()})
+        if kwargs.get("dtype") == "auto":  # which pipelines pass on to whatever they open; it is for the model
+            del kwargs["dtype"]
         known, added = _known_fields(cls, config_dict)
         config, unused = super().from_dict(known, **kwargs | {"return_unused_kwargs": True})
         for name, value in added.items():
@@ -327,6 +330,8 @@ def _known_names(cls: type[FEDDConfig]) -> set[str]:
 def _known_fields(cls: type[FEDDConfig], config_dict: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the known fields of a config.json and those that a user added; refuse what transformers would act on."""
     added = config_dict.get(_ADDED) or {}
+    if not isinstance(added, dict):
+        raise ValueError(f"`{_ADDED}` in a config.json of FEDD must be a dictionary, got {added!r}.")
     everything = [*config_dict.items(), *added.items()]
     refused = {name: value for name, value in everything if value and _REFUSED_FIELDS.fullmatch(name)}
     auto_map = config_dict.get("auto_map") or {}
@@ -338,7 +343,7 @@ def _known_fields(cls: type[FEDDConfig], config_dict: dict[str, Any]) -> tuple[d
             "of this model. If you trust it, delete these fields from a copy of the folder."
         )
     known = _known_names(cls)
-    unreadable = {name for name in added if name in known or name[0] == "_" or hasattr(cls, name)}
+    unreadable = {name for name in added if name in known | _NEVER_ADDED or name[:1] == "_" or hasattr(cls, name)}
     unknown = sorted(set(config_dict) - known - {_ADDED} | unreadable)
     if unknown:
         logger.warning(f"The configuration holds fields that FEDDConfig does not have; they are ignored: {unknown}.")

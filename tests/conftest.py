@@ -30,6 +30,7 @@ from fedd_hf import FEDDConfig, FEDDForImageClassification, FEDDForSegmentation
 from fedd_hf.data.ddi.metadata import METADATA_FILE
 from fedd_hf.data.painted.double import MASKS_FILE, paint_ddi
 
+COMMIT = "0123456789" * 4
 VERBOSITY = logging.get_verbosity()
 DATA = Path(os.environ.get("FEDD_DATA", Path(__file__).parents[1] / ".." / "shared" / "data"))
 
@@ -226,6 +227,26 @@ def hub(monkeypatch):
         yield double
     close_session()
     assert double.unknown == []
+
+
+class HubCache:
+    """The cache of huggingface_hub, filled by hand."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def add(self, repo_id, source, commit=COMMIT):
+        repository = self.folder / f"models--{repo_id.replace('/', '--')}"
+        shutil.copytree(source, repository / "snapshots" / commit)
+        (repository / "refs").mkdir()
+        (repository / "refs" / "main").write_text(commit)
+        return repo_id
+
+
+@pytest.fixture
+def hub_cache(tmp_path):
+    """A cache of huggingface_hub to which a test adds repositories; pass its `folder` as `cache_dir`."""
+    return HubCache(tmp_path / "home" / "hub")
 
 
 @pytest.fixture(scope="session")

@@ -261,3 +261,124 @@ def test_blocks_of_the_paper_have_the_shapes_of_its_table(block, channels, size)
     config = FEDDConfig()
 
     assert (config.block_channels(block), config.block_size(block)) == (channels, size)
+
+
+# Fields that FEDDConfig does not have
+
+
+def write_config(config, folder, **fields):
+    """Save a configuration, with other fields laid into its file."""
+    config.save_pretrained(folder)
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+    return folder
+
+
+@pytest.mark.parametrize("value", ["x", None, False, ["a", 1], {"a": {"b": 2.5}}], ids=str)
+@pytest.mark.parametrize("loader", [FEDDConfig, AutoConfig])
+def test_attribute_that_a_user_adds_is_saved_and_read_back(make_config, tmp_path, value, loader, messages):
+    config = make_config(voting="mean")
+    config.lab_notes = value
+
+    config.save_pretrained(tmp_path)
+
+    again = loader.from_pretrained(tmp_path)
+    assert again.lab_notes == value
+    assert again.voting == "mean"
+    assert messages() == []
+
+
+def test_attribute_that_a_user_adds_lasts_through_several_savings(make_config, tmp_path):
+    config = make_config()
+    config.lab_notes = "x"
+
+    for number in range(3):
+        config.save_pretrained(tmp_path / str(number))
+        config = FEDDConfig.from_pretrained(tmp_path / str(number))
+
+    assert config.lab_notes == "x"
+    assert json.loads((tmp_path / "2" / "config.json").read_text())["user_attributes"] == {"lab_notes": "x"}
+
+
+def test_attributes_that_users_add_are_not_shared(make_config):
+    config = make_config()
+    config.lab_notes = "x"
+
+    assert not hasattr(make_config(), "lab_notes")
+    assert not hasattr(FEDDConfig, "lab_notes")
+
+
+def test_unknown_fields_are_named_in_one_warning_and_not_set(make_config, tmp_path, messages):
+    folder = write_config(make_config(), tmp_path, lab_notes="x", custom_pipelines={"a": {"impl": "b.C"}})
+
+    config = FEDDConfig.from_pretrained(folder)
+
+    (warning,) = messages()
+    assert warning.endswith("they are ignored: ['custom_pipelines', 'lab_notes'].")
+    assert not hasattr(config, "lab_notes")
+    assert not hasattr(config, "custom_pipelines")
+
+
+ACTED_ON = {
+    "quantization_config": {"quant_method": "torchao"},
+    "attn_implementation": "somebody/kernel",
+    "_attn_implementation": "somebody/kernel",
+    "_attn_implementation_internal": "somebody/kernel",
+    "_experts_implementation": "somebody/kernel",
+    "kernel_config": {"somebody/kernel": "x"},
+    "transformers_weights": "other.safetensors",
+    "adapter_kwargs": {"_adapter_model_path": "somebody/else"},
+    "base_model_tp_plan": {"backbone": "colwise"},
+}
+
+
+@pytest.mark.parametrize("place", ["top", "user_attributes"])
+@pytest.mark.parametrize(("name", "value"), ACTED_ON.items(), ids=ACTED_ON)
+def test_field_that_transformers_would_act_on_is_refused_by_name(make_config, tmp_path, name, value, place):
+    fields = {name: value} if place == "top" else {"user_attributes": {name: value}}
+    folder = write_config(make_config(), tmp_path, **fields)
+
+    with pytest.raises(ValueError, match=rf"config.json of FEDD may not hold {{'{name}': "):
+        FEDDConfig.from_pretrained(folder)
+
+
+TAKEN = {
+    "auto_map": {"AutoModel": "somebody/else--code.Model"},
+    "backbone_config": {"sample_size": 8},
+    "model_type": "segformer",
+    "blocks": [0],
+    "dtype": "float16",
+    "to_dict": "x",
+    "from_pretrained": "x",
+    "feature_channels": [1],
+    "_commit_hash": "x",
+    "__class__": "x",
+    "custom_pipelines": {"image-segmentation": {"impl": "code.Pipeline"}},
+}
+
+
+@pytest.mark.parametrize(("name", "value"), TAKEN.items(), ids=TAKEN)
+def test_added_attribute_takes_the_place_of_nothing(make_config, tmp_path, name, value, messages):
+    saved = FEDDConfig.from_pretrained(write_config(make_config(), tmp_path))
+    folder = write_config(make_config(), tmp_path, user_attributes={name: value})
+
+    config = FEDDConfig.from_pretrained(folder)
+
+    (warning,) = messages()
+    assert warning.endswith(f"they are ignored: [{name!r}].")
+    assert config.to_dict() == saved.to_dict()
+
+
+@pytest.mark.parametrize("value", ["x", ["lab_notes"], 1])
+def test_added_attributes_that_are_no_dictionary_are_refused(make_config, tmp_path, value):
+    folder = write_config(make_config(), tmp_path, user_attributes=value)
+
+    with pytest.raises(ValueError, match="`user_attributes` in a config.json of FEDD must be a dictionary"):
+        FEDDConfig.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("loader", [FEDDConfig, AutoConfig])
+def test_dtype_auto_says_nothing_about_a_configuration(make_config, tmp_path, loader):
+    make_config(dtype="float16").save_pretrained(tmp_path)
+
+    assert loader.from_pretrained(tmp_path, dtype="auto").dtype == torch.float16

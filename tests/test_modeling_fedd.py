@@ -855,6 +855,35 @@ def test_two_models_of_one_config_do_not_share_it(make_config):
     assert second.config.voting == config.voting == "majority"
 
 
+def test_each_model_of_one_config_saves_an_auto_map_of_its_own(make_config, tmp_path):
+    config = make_config(blocks=[4], num_labels=2, pooled_size=64)
+    models = {
+        "AutoModelForSemanticSegmentation": FEDDForSegmentation(config),
+        "AutoModelForImageClassification": FEDDForImageClassification(config),
+    }
+
+    for turn in range(2):  # what one has saved must not show in what the other saves
+        for auto_class, model in models.items():
+            folder = tmp_path / f"{auto_class}-{turn}"
+            model.save_pretrained(folder)
+
+            assert json.loads((folder / "config.json").read_text())["auto_map"] == {
+                "AutoConfig": "configuration_fedd.FEDDConfig",
+                "AutoModel": "backbone_fedd.FEDDBackbone",
+                auto_class: f"modeling_fedd.{type(model).__name__}",
+            }
+            assert (folder / "backbone_fedd.py").is_file()
+    assert not hasattr(config, "auto_map")
+
+
+def test_attribute_that_a_user_adds_is_saved_with_the_model(segmenter, tmp_path):
+    segmenter.config.lab_notes = "x"
+
+    segmenter.save_pretrained(tmp_path)
+
+    assert AutoModelForSemanticSegmentation.from_pretrained(tmp_path).config.lab_notes == "x"
+
+
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, "float16", torch.float64])
 def test_loading_in_a_dtype_is_casting(save_as, pixel_values, form, dtype):
@@ -1112,25 +1141,6 @@ def test_heads_on_a_local_backbone_cannot_be_pushed(segmenter, tmp_path, how):
 # The Hub, from a cache
 
 
-class HubCache:
-    """The cache of huggingface_hub, filled by hand."""
-
-    def __init__(self, folder):
-        self.folder = folder
-
-    def add(self, repo_id, source, commit=COMMIT):
-        repository = self.folder / f"models--{repo_id.replace('/', '--')}"
-        shutil.copytree(source, repository / "snapshots" / commit)
-        (repository / "refs").mkdir()
-        (repository / "refs" / "main").write_text(commit)
-        return repo_id
-
-
-@pytest.fixture
-def hub_cache(tmp_path):
-    return HubCache(tmp_path / "home" / "hub")
-
-
 @pytest.fixture
 def heads_on_the_hub(hub_cache, tiny_backbone, tmp_path):
     """`fedd/seg`, heads-only on `fedd/ddpm`, both cached; the model itself."""
@@ -1263,6 +1273,18 @@ def test_classification_pipeline_gives_both_probabilities(save_as, processor, ph
     scores = {entry["label"]: entry["score"] for entry in classes}
     assert scores == pytest.approx({"malignant": 1 / (1 + np.exp(-z)), "benign": 1 / (1 + np.exp(z))})
     assert messages(logging.ERROR) == []
+
+
+@pytest.mark.parametrize("task", ["segmentation", "classification"])
+def test_pipeline_does_not_ask_whether_to_run_code_where_the_package_is(save_as, processor, task, monkeypatch):
+    folder, _ = save_as("self-contained", task)
+    processor.save_pretrained(folder)
+    questions = []
+    monkeypatch.setattr("builtins.input", lambda question="": questions.append(question) or "n")
+
+    pipeline(f"image-{task}", model=str(folder), device="cpu")
+
+    assert questions == []
 
 
 def test_model_of_a_pipeline_is_frozen(save_as, processor):

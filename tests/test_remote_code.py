@@ -15,8 +15,8 @@ OPEN_WITHOUT_THE_PACKAGE = """
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from transformers import AutoImageProcessor, AutoModelForImageClassification, AutoModelForSemanticSegmentation
-from transformers import pipeline
+from transformers import AutoImageProcessor, AutoModel, AutoModelForImageClassification
+from transformers import AutoModelForSemanticSegmentation, pipeline
 
 wanted = load_file("wanted.safetensors")
 pixel_values = wanted["pixel_values"]
@@ -43,6 +43,16 @@ classifier = AutoModelForImageClassification.from_pretrained("classifier", trust
 results["classifier equal"] = torch.equal(classifier.eval()(pixel_values).logits, wanted["classifier"])
 results["classifier frozen"] = is_frozen(classifier)
 
+for name in ("segmenter", "heads-local"):
+    backbone = AutoModel.from_pretrained(name, trust_remote_code=True)
+    is_open = type(backbone).__name__ == "FEDDBackbone" and not any(p.requires_grad for p in backbone.parameters())
+    (first, second) = backbone(pixel_values).feature_maps
+    are_equal = torch.equal(first, wanted["first map"]) and torch.equal(second, wanted["second map"])
+    results[f"backbone of {name} equal"] = is_open and are_equal
+backbone.save_pretrained("backbone")
+again = AutoModel.from_pretrained("backbone", trust_remote_code=True)
+results["backbone saved again equal"] = torch.equal(again(pixel_values).feature_maps[1], wanted["second map"])
+
 local = AutoModelForSemanticSegmentation.from_pretrained("heads-local", trust_remote_code=True)
 results["heads-only equal"] = torch.equal(members(local), wanted["segmenter"])
 
@@ -56,6 +66,9 @@ results["saved again equal"] = torch.equal(members(again), wanted["segmenter"])
 
 pipe = pipeline("image-segmentation", model="again", trust_remote_code=True, device="cpu")
 results["pipeline sizes"] = [segment["mask"].size for segment in pipe(photo)]
+pipe = pipeline("image-classification", model="classifier", trust_remote_code=True, device="cpu")
+results["pipeline scores"] = {entry["label"]: entry["score"] for entry in pipe(photo)}
+results["wanted score"] = wanted["classifier"][0].softmax(dim=0)[1].item()
 
 results["without trust"] = error_of(
     lambda: AutoModelForSemanticSegmentation.from_pretrained("segmenter", trust_remote_code=False)
@@ -76,6 +89,7 @@ def results(_tiny_models, tiny_backbone, tmp_path_factory, run_python):
     segmenter.save_pretrained(folder / "segmenter")
     classifier.save_pretrained(folder / "classifier")
     processor.save_pretrained(folder / "segmenter")
+    processor.save_pretrained(folder / "classifier")
     segmenter.config.save_backbone = False
     segmenter.save_pretrained(folder / "heads-local")
     embedded = FEDDForSegmentation.from_backbone(blocks=[2], image_size=16, save_backbone=False)
@@ -85,7 +99,10 @@ def results(_tiny_models, tiny_backbone, tmp_path_factory, run_python):
     photo.save(folder / "photo.png")
     photo_values = processor(photo, return_tensors="pt")["pixel_values"]
     pixel_values = photo_values.repeat(2, 1, 1, 1)
+    first_map, second_map = segmenter.backbone(pixel_values).feature_maps
     wanted = {
+        "first map": first_map.contiguous(),
+        "second map": second_map.contiguous(),
         "pixel_values": pixel_values,
         "photo": photo_values,
         "segmenter": segmenter(pixel_values, output_member_logits=True).member_logits.contiguous(),
@@ -95,7 +112,10 @@ def results(_tiny_models, tiny_backbone, tmp_path_factory, run_python):
     return run_python(LOOK_AWAY + OPEN_WITHOUT_THE_PACKAGE, cwd=folder, HF_HOME=folder / "home")
 
 
-@pytest.mark.parametrize("what", ["segmenter", "classifier", "heads-only", "processor", "saved again"])
+BACKBONES = ["backbone of segmenter", "backbone of heads-local", "backbone saved again"]
+
+
+@pytest.mark.parametrize("what", ["segmenter", "classifier", "heads-only", "processor", "saved again", *BACKBONES])
 def test_remote_code_gives_the_same_numbers(results, what):
     assert results[f"{what} equal"]
 
@@ -105,8 +125,11 @@ def test_remote_code_keeps_the_backbone_frozen(results, what):
     assert results[f"{what} frozen"]
 
 
-def test_remote_code_serves_a_pipeline(results):
+def test_remote_code_serves_a_pipeline_of_each_task(results):
     assert set(map(tuple, results["pipeline sizes"])) == {(30, 20)}
+    assert set(results["pipeline scores"]) == {"benign", "malignant"}
+    assert sum(results["pipeline scores"].values()) == pytest.approx(1)
+    assert results["pipeline scores"]["malignant"] == pytest.approx(results["wanted score"])
 
 
 def test_remote_code_needs_trust(results):

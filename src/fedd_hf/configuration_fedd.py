@@ -45,7 +45,8 @@ _FIELDS_OF_TRANSFORMERS = {"model_type", "auto_map", "num_labels", "output_atten
 # What transformers acts on, and a configuration from elsewhere may not ask for: other code, kernels, files, weights.
 _REFUSED_FIELDS = re.compile(
     r"quantization_config|_?(attn|experts)_implementation.*|fusion_config|kernel_config|transformers_weights"
-    r"|distributed_config|per_layer_config|extra_(config_)?files|adapter.*|.*_(tp|ep|pp|fsdp)_plan"
+    r"|distributed_config|per_layer_config|extra_(config_)?files|adapter_(config|kwargs|name)|.*_plan"
+    r"|custom_pipelines"
 )
 _ADDED = "user_attributes"
 _OWN_CLASS = re.compile(r"\w+\.\w+")  # in `auto_map`: a class in a file of the same repository
@@ -115,6 +116,7 @@ class FEDDConfig(PreTrainedConfig):
     """
 
     model_type: ClassVar[str] = "fedd"
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["votes"]  # so that a Trainer's predictions are the logits
 
     backbone_config: dict[str, Any] = field(default_factory=lambda: copy.deepcopy(PAPER_UNET))
     num_train_timesteps: int = 1000
@@ -183,7 +185,7 @@ class FEDDConfig(PreTrainedConfig):
                 f"This is the configuration of a {found!r}, not of a {cls.model_type!r} model. To put new heads on a "
                 "diffusers UNet2DModel, type FEDDForSegmentation.from_backbone(...)."
             )
-        if kwargs.get("dtype") == "auto":  # which pipelines pass, and transformers would set
+        if kwargs.get("dtype") == "auto":  # which pipelines pass on to whatever they open; it is for the model
             del kwargs["dtype"]
         if "id2label" in kwargs:
             kwargs.setdefault("label2id", {label: int(index) for index, label in kwargs["id2label"].items()})
@@ -324,6 +326,8 @@ def _known_names(cls: type[FEDDConfig]) -> set[str]:
 def _known_fields(cls: type[FEDDConfig], config_dict: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the known fields of a config.json and those that a user added; refuse what transformers would act on."""
     added = config_dict.get(_ADDED) or {}
+    if not isinstance(added, dict):
+        raise ValueError(f"`{_ADDED}` in a config.json of FEDD must be a dictionary, got {added!r}.")
     everything = [*config_dict.items(), *added.items()]
     refused = {name: value for name, value in everything if value and _REFUSED_FIELDS.fullmatch(name)}
     auto_map = config_dict.get("auto_map") or {}
@@ -335,7 +339,11 @@ def _known_fields(cls: type[FEDDConfig], config_dict: dict[str, Any]) -> tuple[d
             "of this model. If you trust it, delete these fields from a copy of the folder."
         )
     known = _known_names(cls)
-    unreadable = {name for name in added if name in known or name[0] == "_" or hasattr(cls, name)}
+    unreadable = {
+        name
+        for name, value in added.items()
+        if name in known or name[:1] == "_" or hasattr(cls, name) or not _is_plain(value)
+    }
     unknown = sorted(set(config_dict) - known - {_ADDED} | unreadable)
     if unknown:
         logger.warning(f"The configuration holds fields that FEDDConfig does not have; they are ignored: {unknown}.")
@@ -343,6 +351,11 @@ def _known_fields(cls: type[FEDDConfig], config_dict: dict[str, Any]) -> tuple[d
         {name: value for name, value in config_dict.items() if name in known},
         {name: value for name, value in added.items() if name not in unreadable},
     )
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value is a string, a number, a boolean, None or a list of these: what transformers acts on is not."""
+    return all(isinstance(item, str | int | float | None) for item in (value if isinstance(value, list) else [value]))
 
 
 def _default_labels(num_labels: int) -> dict[int, str]:

@@ -39,6 +39,7 @@ class FEDDPreTrainedModel(PreTrainedModel):
     base_model_prefix = "backbone"
     main_input_name = "pixel_values"
     task = "segmentation"  # whose defaults are read beside a backbone
+    accepts_loss_kwargs = False  # losses are means, which a Trainer that accumulates gradients has to divide
     _no_split_modules = ["FEDDBackbone"]
     _keep_in_fp32_modules_strict = ["backbone.noise"]
     _keys_to_ignore_on_load_unexpected = [r"^(backbone\.)?unet\."]  # of a UNet that is cut after an earlier block
@@ -132,6 +133,7 @@ class FEDDPreTrainedModel(PreTrainedModel):
         path, wants_info = pretrained_model_name_or_path, kwargs.pop("output_loading_info", False)
         if kwargs.pop("use_safetensors", None) is False:
             raise ValueError("FEDD loads safetensors only, no pickles (.bin, .pt). Leave `use_safetensors` out.")
+        _check_not_redirected(path, kwargs.pop("adapter_kwargs", None) or {})
         if "noise_seed" in kwargs:
             raise ValueError("The noise is stored with the model. For another one type from_backbone(noise_seed=...).")
         tensors = kwargs.pop("state_dict", None)
@@ -195,14 +197,15 @@ class FEDDPreTrainedModel(PreTrainedModel):
         if kwargs.get("push_to_hub"):
             self._check_can_be_pushed()
         self._choose_what_to_save()
-        backbone = self.config.backbone
-        self.config.backbone = _relative_backbone(backbone, Path(save_directory))
+        config = dict(vars(self.config))
+        self.config.backbone = _relative_backbone(self.config.backbone, Path(save_directory))
         if self._auto_class is not None:  # transformers adds the class of this model to what is there
             self.config.auto_map = {"AutoModel": "backbone_fedd.FEDDBackbone"}
         try:
             super().save_pretrained(save_directory, *args, **kwargs)
-        finally:
-            self.config.backbone = backbone
+        finally:  # transformers leaves class names in a configuration that other models may share
+            vars(self.config).clear()
+            vars(self.config).update(config)
 
     def push_to_hub(self, *args: Any, **kwargs: Any) -> Any:
         """Upload the model, as [`~transformers.PreTrainedModel.push_to_hub`] does.
@@ -255,6 +258,16 @@ def make_noise(seed: int, image_size: int) -> Tensor:
     """Draw the noise image that all photos share, float32 of shape `(3, image_size, image_size)`, on the CPU."""
     generator = torch.Generator(device="cpu").manual_seed(seed)
     return torch.randn((3, image_size, image_size), generator=generator, device="cpu", dtype=torch.float32)
+
+
+def _check_not_redirected(path: Any, adapter_kwargs: dict[str, Any]) -> None:
+    """Refuse the base model of an adapter, which auto classes load in the place of the repository that was named."""
+    asked = adapter_kwargs.get("_adapter_model_path", path)
+    if str(asked) != str(path):
+        raise ValueError(
+            f"The adapter_config.json in {asked} leads to another model, {path}. For the adapter, load that model and "
+            f"type peft.PeftModel.from_pretrained(model, {asked!r}); for a model in {asked}, open it with its class."
+        )
 
 
 def _check_folder(folder: Path) -> None:

@@ -4,11 +4,8 @@ import torch
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from fedd_hf import FEDDImageProcessor
-from fedd_hf.features import FeatureStore, read_pooled
-from fedd_hf.prediction import count_pixels, predict_classification, predict_segmentation, segment_photos
-from fedd_hf.training.arguments import ClassificationArguments, RunArguments, SegmentationArguments
-from fedd_hf.training.malignancy_heads import train_malignancy_classifier
+from fedd_hf.prediction import count_pixels, segment_photos
+from fedd_hf.training.arguments import RunArguments, SegmentationArguments
 from fedd_hf.training.pixel_heads import absorb_standardisation, train_pixel_classifiers
 from fedd_hf.training.pixels import StoredFeatures, StreamedFeatures, measure_channels
 from fedd_hf.training.run import start_accelerator
@@ -363,7 +360,7 @@ def test_losses_are_logged_with_tensorboard(make_segmenter, features, make_accel
     assert rate[-1].value == pytest.approx(0, abs=1e-6)
 
 
-# --- processes and devices
+# --- processes (devices: tests/test_gpu.py)
 
 TRAIN = """
 import hashlib, json, os, sys
@@ -449,24 +446,3 @@ def test_a_batch_that_two_processes_cannot_share_is_refused(run_processes, tiny_
 
     for of_process in told:
         assert "`images_per_step` 3 cannot be cut into 1 equal parts for each of 2 processes" in of_process["refused"]
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="There is no GPU.")
-def test_both_heads_train_and_predict_on_the_device_of_the_accelerator(
-    make_segmenter, make_classifier, painted, make_accelerator, tmp_path
-):
-    accelerator, processor = make_accelerator(cpu=False), FEDDImageProcessor(size=32)
-    segmenter, classifier = make_segmenter(), make_classifier()
-
-    files = FeatureStore(tmp_path, segmenter, processor).extract(painted, accelerator)
-    losses = train_pixel_classifiers(segmenter, StoredFeatures(files, painted, processor), quick(), accelerator)
-    files = FeatureStore(tmp_path, classifier, processor, pooled_size=64).extract(painted, accelerator)
-    pooled = read_pooled(files)[:, 0], torch.tensor(painted["malignant"])
-    train_malignancy_classifier(classifier, pooled, pooled, ClassificationArguments(max_epochs=3), accelerator)
-
-    assert {parameter.device.type for parameter in segmenter.parameters()} == {accelerator.device.type}
-    assert {parameter.device.type for parameter in classifier.parameters()} == {accelerator.device.type}
-    assert losses[-1] < losses[0]
-    assert predict_segmentation(segmenter, processor, painted)["image_id"].nunique() == 6
-    assert predict_classification(classifier, processor, painted)["y_score"].between(0, 1).all()

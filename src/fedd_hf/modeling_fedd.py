@@ -20,7 +20,7 @@ from .configuration_fedd import MALIGNANCY_LABELS, FEDDConfig
 from .pretrained_fedd import FEDDPreTrainedModel
 
 _PIXELS_PER_BATCH = 131_072
-_PIXELS_PER_BAND = 2048  # 128 hidden values of each take 1 MB and stay in the cache
+_PIXELS_PER_BAND = 1024  # 128 hidden values of each take 512 KB and stay in the cache
 
 
 @dataclass
@@ -85,21 +85,26 @@ class PixelClassifier(nn.Module):
             feature_maps (`list[torch.Tensor]`):
                 Maps of shape `(batch_size, block_height, block_width, channels)`.
             upsampling (`dict[tuple[int, int], BilinearUpsampling]`):
-                How maps of each size are brought to the size of the result.
+                How maps of each other size are brought to the size of the result.
             bands (`list[range]`):
                 Rows of the result that are computed together.
 
         Returns:
             `torch.Tensor` of shape `(batch_size, num_labels, height, width)`.
         """
-        projected: dict[tuple[int, int], Tensor] = {}
+        coarse: dict[tuple[int, int], Tensor] = {}
+        full: list[tuple[Tensor, nn.Module]] = []
         for feature_map, projection in zip(feature_maps, self.projections, strict=True):
-            map_size, hidden = _map_size(feature_map), projection(feature_map)
-            projected[map_size] = projected[map_size] + hidden if map_size in projected else hidden
-        wide = {map_size: upsampling[map_size].columns(hidden) for map_size, hidden in projected.items()}
+            if (map_size := _map_size(feature_map)) not in upsampling:
+                full.append((feature_map, projection))
+            else:
+                hidden = projection(feature_map)
+                coarse[map_size] = coarse[map_size] + hidden if map_size in coarse else hidden
+        wide = {map_size: upsampling[map_size].columns(hidden) for map_size, hidden in coarse.items()}
         logits = []
         for band in bands:
-            parts = (upsampling[map_size].rows(hidden, band) for map_size, hidden in wide.items())
+            parts = [upsampling[map_size].rows(hidden, band) for map_size, hidden in wide.items()]
+            parts += [projection(feature_map[:, band.start : band.stop]) for feature_map, projection in full]
             hidden = functools.reduce(torch.add, parts)
             pixels = self.layers(hidden.flatten(0, 2))
             logits.append(pixels.unflatten(0, hidden.shape[:3]).movedim(-1, 1))
@@ -163,7 +168,8 @@ class FEDDDecodeHead(nn.Module):
         """
         dtype = next(self.parameters()).dtype
         maps = [feature_map.movedim(1, -1).to(dtype) for feature_map in feature_maps]
-        upsampling = {map_size: BilinearUpsampling(map_size, size, like=maps[0]) for map_size in map(_map_size, maps)}
+        coarse = {map_size for map_size in map(_map_size, maps) if map_size != tuple(size)}
+        upsampling = {map_size: BilinearUpsampling(map_size, size, like=maps[0]) for map_size in sorted(coarse)}
         # Batch statistics need all pixels at once. Elsewhere hidden values of a band of rows stay in the cache.
         height = size[0] if self.training else max(1, _PIXELS_PER_BAND // size[1])
         bands = [range(start, min(start + height, size[0])) for start in range(0, size[0], height)]

@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "pixel_class": set(),
     "checkpoints": {"configuration_fedd", "backbone_fedd"},
     "pipelines": MODEL_FAMILY,
+    "export": MODEL_FAMILY,
     "data": {"skin_tone", "pixel_class", "image_processing_fedd"},  # one safe way to read a photo
     "training": MODEL_FAMILY | {"data"},
     "baselines": MODEL_FAMILY | {"checkpoints", "training", "data"},

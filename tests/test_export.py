@@ -1,5 +1,6 @@
 """Tests of the export to ONNX, and of the graphs that torch.compile and torch.export make of a model."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from transformers import AutoConfig
 
 from fedd_hf import FEDDForImageClassification, FEDDForSegmentation, FEDDImageProcessor, export
 from fedd_hf.export import MAX_BATCH_SIZE, export_onnx
+from fedd_hf.image_processing_fedd import read_image
 from fedd_hf.modeling_fedd import FEDDSegmenterOutput
 
 TASKS = ("segmentation", "classification")
@@ -102,6 +104,29 @@ def test_map_of_a_photo_is_that_of_the_model(segmenter, sessions):
         processor.post_process_semantic_segmentation(outputs, [(40, 56)]) for outputs in (output, expected)
     )
     assert (actual_map == expected_map).float().mean() > 0.999
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("task", "card"), [("segmentation", "segmentation_model"), ("classification", "malignancy_model")]
+)
+def test_example_of_the_card_runs(models, exported, task, card, tmp_path, monkeypatch):
+    template = (Path(__file__).parents[1] / "hub_cards" / f"{card}.md.j2").read_text()
+    *_, example = re.findall(r"```python\n(.*?)```", template, flags=re.DOTALL)
+    monkeypatch.setattr(export, "export_onnx", lambda model, folder: exported[task])
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (20, 30), "tan").save("photo.jpg")
+    names = {"model": models[task], "processor": FEDDImageProcessor(size=16), "read_image": read_image}
+    names["photo"] = read_image("photo.jpg")
+
+    exec(example, names)
+
+    pixel_values = names["processor"](images=names["photo"], return_tensors="pt")["pixel_values"]
+    logits, *votes = outputs_of(models[task], pixel_values)
+    if votes:
+        assert (names["segmentation_map"] == votes[0][0].argmax(axis=0)).mean() > 0.99
+    else:
+        np.testing.assert_allclose(names["logits"], logits, rtol=0, atol=1e-6)
 
 
 @pytest.mark.slow

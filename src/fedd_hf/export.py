@@ -102,11 +102,11 @@ def _write(model: PreTrainedModel, path: Path) -> None:
     """Export without the stack traces that torch puts in, which name folders of this machine."""
     from onnxscript import ir
 
-    photos = _random_photos(model, 2)
+    has_votes = model.task == "segmentation" and model.config.voting == "majority"
     program: Any = torch.onnx.export(
         model,
-        kwargs={"pixel_values": photos},
-        output_names=list(_outputs(model, photos)),
+        kwargs={"pixel_values": _random_photos(model, 2)},
+        output_names=["logits", "votes"] if has_votes else ["logits"],
         dynamic_shapes={"pixel_values": {0: torch.export.Dim("batch_size", min=1, max=MAX_BATCH_SIZE)}},
         dynamo=True,
         verbose=False,

@@ -15,7 +15,7 @@ $(VENV)/.package: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.package
-	$(INSTALL) --editable ".[baselines,demo,dev]"
+	$(INSTALL) --editable ".[baselines,demo,export,dev]"
 	touch $@
 
 install: $(VENV)/.dev

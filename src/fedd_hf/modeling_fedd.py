@@ -170,8 +170,9 @@ class FEDDDecodeHead(nn.Module):
         maps = [feature_map.movedim(1, -1).to(dtype) for feature_map in feature_maps]
         coarse = {map_size for map_size in map(_map_size, maps) if map_size != tuple(size)}
         upsampling = {map_size: BilinearUpsampling(map_size, size, like=maps[0]) for map_size in sorted(coarse)}
-        # Batch statistics need all pixels at once. Elsewhere hidden values of a band of rows stay in the cache.
-        height = size[0] if self.training else max(1, _PIXELS_PER_BAND // size[1])
+        # Batch statistics need all pixels at once, and so do small graphs. Else a band of rows stays in the cache.
+        is_whole = self.training or torch.compiler.is_compiling()
+        height = size[0] if is_whole else max(1, _PIXELS_PER_BAND // size[1])
         bands = [range(start, min(start + height, size[0])) for start in range(0, size[0], height)]
         return torch.stack([member(maps, upsampling, bands) for member in self.members], dim=1)
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import torch
 
-from fedd_hf.convert import ADMArchitecture, convert_checkpoint, hash_file, take_inventory
+from fedd_hf.convert import ADMArchitecture, convert_checkpoint, find_checkpoint, take_inventory
+from fedd_hf.files import hash_file
 from fedd_hf.hub.cards import render_card
 
 PAPER = ADMArchitecture()
@@ -62,7 +63,7 @@ def render_backbone_card(args: argparse.Namespace, architecture: ADMArchitecture
 def convert(args: argparse.Namespace) -> None:
     architecture = read_architecture(args)
     print(f"Reading {args.checkpoint}", flush=True)
-    sha256 = hash_file(args.checkpoint)
+    sha256 = hash_file(find_checkpoint(args.checkpoint))
     unet = convert_checkpoint(
         args.checkpoint,
         args.output_dir,

@@ -37,8 +37,9 @@ from fedd_hf.data.painted import paint_dataset
 from fedd_hf.data.schema import FEATURES
 from fedd_hf.evaluation.report import read_report, write_report
 from fedd_hf.figures.overlays import overlay
+from fedd_hf.files import hash_file
 from fedd_hf.hub.cards import render_metric_pages, render_space_card
-from fedd_hf.hub.guard import check_folder, hash_file
+from fedd_hf.hub.guard import check_folder
 from fedd_hf.hub.model_card import Example, ModelFacts, render_model_card
 from fedd_hf.hub.push import PushArguments, Repository, describe_repository, push_repository
 from fedd_hf.pipelines import open_model

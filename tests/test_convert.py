@@ -19,10 +19,10 @@ from fedd_hf.convert import (
     Inventory,
     convert_checkpoint,
     convert_state_dict,
-    hash_file,
     read_checkpoint,
     take_inventory,
 )
+from fedd_hf.files import hash_file
 
 TIMESTEPS = torch.tensor([0, 50, 100, 500, 999])
 # float32 differs by the order of sums only (1e-6); the mildest wrong setting below gives 2e-5.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +12,8 @@ import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from torch import Tensor
 from tqdm import tqdm
+
+from .files import hash_file, write_whole
 
 # Source: guided-diffusion, `script_util.py`, `create_model`.
 CHANNEL_MULT = {64: (1, 2, 3, 4), 128: (1, 1, 2, 3, 4), 256: (1, 1, 2, 2, 4, 4), 512: (0.5, 1, 1, 2, 2, 4, 4)}
@@ -228,11 +228,9 @@ def convert_checkpoint(
     architecture = architecture or ADMArchitecture()
     converted = convert_state_dict(read_checkpoint(checkpoint, sha256), architecture, dtype)
     output_dir.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{output_dir.name}-", dir=output_dir.parent) as staging:
-        folder = Path(staging) / output_dir.name
+    with write_whole(output_dir) as folder:
         _write(folder, converted, architecture, card)
         unet = _read_back(folder / "unet", converted, dtype)
-        folder.replace(output_dir)
     return unet
 
 
@@ -248,22 +246,12 @@ def read_checkpoint(path: str | Path, sha256: str | None = None) -> dict[str, Te
         ValueError: If it has another hash, is no PyTorch checkpoint, is not a flat dictionary of tensors, or holds
             a tensor that is not finite.
     """
-    path = _require_file(path)
+    path = find_checkpoint(path)
     if sha256 is not None and (digest := hash_file(path)) != sha256.strip().lower():
         raise ValueError(f"{path} has SHA-256 {digest}, but {sha256} was expected. Download it again.")
     state_dict = _require_flat(_load(path), path)
     _require_finite(state_dict, f"{path} is damaged")
     return state_dict
-
-
-def hash_file(path: str | Path) -> str:
-    """Return the SHA-256 of a checkpoint file, in hexadecimal.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-    """
-    with _require_file(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def convert_state_dict(
@@ -387,7 +375,12 @@ def _layer_modules(source: str, target: str, layer: int, has_attention: bool) ->
         yield f"{source}.1", f"{target}.attentions.{layer}", _ATTENTION
 
 
-def _require_file(path: str | Path) -> Path:
+def find_checkpoint(path: str | Path) -> Path:
+    """Return the path of a checkpoint, or say where the paper's is.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+    """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(
@@ -504,7 +497,7 @@ __all__ = [
     "Inventory",
     "convert_checkpoint",
     "convert_state_dict",
-    "hash_file",
+    "find_checkpoint",
     "read_checkpoint",
     "take_inventory",
 ]

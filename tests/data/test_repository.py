@@ -10,7 +10,7 @@ from datasets import DatasetDict, get_dataset_config_names, load_dataset
 from huggingface_hub import DatasetCard
 
 from fedd_hf.data.painted import paint_dataset
-from fedd_hf.data.repository import hash_file, read_manifest, write_repository
+from fedd_hf.data.repository import read_manifest, write_repository
 from fedd_hf.data.schema import FEATURES, make_dataset
 
 
@@ -266,9 +266,3 @@ def test_a_damaged_manifest_is_named(folder_copy, text):
 
     with pytest.raises(ValueError, match=r"manifest\.json"):
         read_manifest(folder_copy)
-
-
-def test_the_hash_of_a_file_is_that_of_its_bytes(tmp_path):
-    (tmp_path / "file").write_bytes(b"bytes" * 100_000)
-
-    assert hash_file(tmp_path / "file") == hashlib.sha256(b"bytes" * 100_000).hexdigest()

@@ -8,7 +8,8 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from fedd_hf.evaluation.report import HEADLINES, choose_rows, markdown_by_tone
+from fedd_hf.evaluation.report import HEADLINES, choose_rows
+from fedd_hf.evaluation.text_tables import markdown_by_tone
 from fedd_hf.evaluation.titles import TITLES
 
 from .cards import render_card
@@ -106,7 +107,7 @@ def render_model_card(facts: ModelFacts) -> str:
         f"{facts.task}_model.md.j2",
         facts=facts,
         metadata_yaml=describe_metadata(facts).to_yaml(),
-        results=markdown_by_tone(facts.by_tone, TITLES) if facts.by_tone else None,
+        results=markdown_by_tone(facts.by_tone) if facts.by_tone else None,
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from collections.abc import Iterator
 from io import BytesIO
@@ -16,6 +15,7 @@ from tqdm.auto import tqdm
 
 from fedd_hf.data.ddi.metadata import METADATA_FILE
 from fedd_hf.data.ddi.release import FRACTIONS, MASK_SIZE, read_released_masks, released_files, released_splits
+from fedd_hf.files import write_whole
 from fedd_hf.labels import SkinTone
 
 from .layout import check_size, paint_mask
@@ -177,7 +177,5 @@ def _ddi_csv(metadata: pd.DataFrame) -> bytes:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)
+    with write_whole(path) as partial:
+        partial.write_bytes(content)

@@ -27,7 +27,7 @@ from playwright.sync_api import sync_playwright
 from transformers.utils import logging
 
 from fedd_hf import FEDDConfig, FEDDForImageClassification, FEDDForSegmentation
-from fedd_hf.data.ddi.metadata import METADATA_FILE
+from fedd_hf.data.ddi.local_copy import METADATA_FILE
 from fedd_hf.data.painted.double import MASKS_FILE, paint_ddi
 
 VERBOSITY = logging.get_verbosity()

@@ -24,7 +24,7 @@ from fedd_hf.compare.photo_sets import LARGE_TEST, choose_examples, load_photo_s
 from fedd_hf.compare.trial import TASKS, Trial
 from fedd_hf.compare.units import unit_of
 from fedd_hf.data.ddi.build import build_ddi_seg
-from fedd_hf.data.ddi.metadata import METADATA_FILE
+from fedd_hf.data.ddi.local_copy import METADATA_FILE
 from fedd_hf.data.loading import DataArguments
 from fedd_hf.data.painted.double import MASKS_FILE, paint_ddi
 from fedd_hf.data.schema import tone_labels

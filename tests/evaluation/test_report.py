@@ -10,7 +10,6 @@ from fedd_hf.evaluation.coverage import FLAG
 from fedd_hf.evaluation.report import (
     HEADLINES,
     choose_rows,
-    describe_flags,
     describe_machine,
     format_interval,
     read_report,
@@ -48,13 +47,6 @@ def test_what_is_not_a_number_becomes_null(value, tmp_path):
     assert json.loads((tmp_path / "report.json").read_text()) == {"deep": [{"value": None}, [None]]}
 
 
-@pytest.mark.parametrize("value", [np.int64(3), np.float32(3.0), np.float64(3.0)], ids=repr)
-def test_numbers_of_numpy_become_plain_numbers(value, tmp_path):
-    write_report({"value": value}, tmp_path / "report.json")
-
-    assert read_report(tmp_path / "report.json") == {"value": 3}
-
-
 @pytest.mark.parametrize("damage", [b'{"run": ', b"", b"\xff\xfe\x00binary"], ids=["cut", "empty", "binary"])
 def test_a_damaged_report_is_refused_by_name(damage, tmp_path):
     path = tmp_path / "report.json"
@@ -62,11 +54,6 @@ def test_a_damaged_report_is_refused_by_name(damage, tmp_path):
 
     with pytest.raises(ValueError, match=re.escape(f"{path} is not a report")):
         read_report(path)
-
-
-def test_a_missing_report_is_missing(tmp_path):
-    with pytest.raises(FileNotFoundError, match="report.json"):
-        read_report(tmp_path / "report.json")
 
 
 def test_the_machine_is_described_by_versions_that_json_can_hold():
@@ -132,14 +119,6 @@ def test_flagged_rows_have_a_dagger_that_is_explained_below_the_table():
     assert of_tone.endswith("0.500 [0.400, 0.600] † |")
     assert empty == ""
     assert note == "† coverage < 90 %, by simulation: too few photos to trust the interval."
-
-
-def test_without_a_flag_nothing_is_said_of_flags():
-    assert describe_flags([row_of("auroc", "all"), {"value": 0.5}]) == ""
-
-
-def test_a_flag_of_a_metric_that_is_not_shown_is_not_explained():
-    assert "†" not in markdown_by_tone([row_of("auroc", "all"), row_of("auprc", "all", flag=FLAG)])
 
 
 def test_only_the_headline_metrics_are_shown_unless_others_are_asked_for():

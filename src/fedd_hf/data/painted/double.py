@@ -13,7 +13,7 @@ import pandas as pd
 from PIL import Image
 from tqdm.auto import tqdm
 
-from fedd_hf.data.ddi.metadata import METADATA_FILE
+from fedd_hf.data.ddi.local_copy import METADATA_FILE
 from fedd_hf.data.ddi.release import FRACTIONS, MASK_SIZE, read_released_masks, released_files, released_splits
 from fedd_hf.files import write_whole
 from fedd_hf.labels import SkinTone

@@ -1,4 +1,4 @@
-"""The table that says what the photos of a collection show, read with clear errors."""
+"""The table that says what the photos of a collection show, and rules by which they are malignant."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ FITZPATRICK = {
     for skin_type, name in enumerate(names, start=1)
 }
 SPLITS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
+Policy = Mapping[str, bool | None]  # what makes malignant or benign of the labels of a source
 
 
 @dataclass(frozen=True)
@@ -135,3 +136,13 @@ def _unusable_keys(rows: list[TableRow], column: str) -> list[str]:
     return problems + [
         f"{row.where}: {row.key!r} occurs again." for row, twice in zip(rows, again, strict=True) if twice
     ]
+
+
+def check_policy(name: str, policies: Mapping[str, Policy]) -> None:
+    """Refuse a rule that there is not.
+
+    Raises:
+        ValueError: If there is none of this name; the message names those that there are.
+    """
+    if name not in policies:
+        raise ValueError(f"`malignancy_policy` must be one of {list(policies)}, got {name!r}.")

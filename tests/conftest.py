@@ -28,7 +28,7 @@ from transformers.utils import logging
 
 from fedd_hf import FEDDConfig, FEDDForImageClassification, FEDDForSegmentation
 from fedd_hf.data.ddi.local_copy import METADATA_FILE
-from fedd_hf.data.painted.double import MASKS_FILE, paint_ddi
+from painted_double import MASKS_FILE, paint_ddi
 
 VERBOSITY = logging.get_verbosity()
 DATA = Path(os.environ.get("FEDD_DATA", Path(__file__).parents[1] / ".." / "shared" / "data"))

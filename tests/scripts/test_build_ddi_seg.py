@@ -23,8 +23,8 @@ from PIL import Image
 from fedd_hf.data.ddi.local_copy import METADATA_FILE
 from fedd_hf.data.ddi.release import read_released_masks
 from fedd_hf.data.leakage import hash_pixels
-from fedd_hf.data.painted.double import MASKS_FILE
 from fedd_hf.labels import PixelClass
+from painted_double import MASKS_FILE
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "build_ddi_seg.py"
 TONES = ["I-II", "III-IV", "V-VI"]

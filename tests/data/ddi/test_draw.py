@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 from fedd_hf.data.ddi.ddi_seg import draw_classification, hash_draw
-from fedd_hf.data.painted.double import paint_metadata
+from painted_double import paint_metadata
 
 TONES = ["I-II", "III-IV", "V-VI"]
 

@@ -13,7 +13,7 @@ from fedd_hf.data.ddi.release import (
     released_files,
     released_splits,
 )
-from fedd_hf.data.painted.double import MASKS_FILE
+from painted_double import MASKS_FILE
 
 TRAIN_5 = "training/5%/train"
 

@@ -92,12 +92,12 @@ def read_rows(path: Path, layouts: Mapping[str, Sequence[str]], problems: list[s
     return [row for row in rows if row.key]
 
 
-def read_table(path: Path, columns: Sequence[str] = (), dtype: type | None = None) -> pd.DataFrame:
+def read_table(path: Path, dtype: type | None = None) -> pd.DataFrame:
     """Read a CSV file in which an empty cell means "not known".
 
     Raises:
         FileNotFoundError: If there is no file at `path`.
-        ValueError: If it is no CSV file, has no rows or lacks one of `columns`.
+        ValueError: If it is no CSV file, or has no rows.
     """
     if not path.is_file():
         raise FileNotFoundError(f"There is no table at {path}.")
@@ -105,7 +105,6 @@ def read_table(path: Path, columns: Sequence[str] = (), dtype: type | None = Non
         table = pd.read_csv(path, dtype=dtype)
     except (ValueError, UnicodeDecodeError) as error:  # pandas' parser errors are ValueErrors
         raise ValueError(f"{path} is no CSV file that can be read: {error}") from error
-    check_columns(path, table, columns)
     if table.empty:
         raise ValueError(f"{path} has no rows.")
     return table

@@ -15,11 +15,10 @@ from tqdm.auto import tqdm
 
 from fedd_hf.data.ddi.local_copy import METADATA_FILE
 from fedd_hf.data.ddi.release import FRACTIONS, MASK_SIZE, read_released_masks, released_files, released_splits
+from fedd_hf.data.painted.layout import check_size, paint_mask
+from fedd_hf.data.painted.photos import paint_photo
 from fedd_hf.files import write_whole
 from fedd_hf.labels import SkinTone
-
-from .layout import check_size, paint_mask
-from .photos import paint_photo
 
 SETTINGS_FILE = "painted.json"
 MASKS_FILE = "ddi_labels.zip"

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import painted_double as ddi
 from fedd_hf.data.ddi.local_copy import METADATA_FILE, read_ddi_metadata
 from fedd_hf.data.ddi.release import read_released_masks, released_splits
-from fedd_hf.data.painted import double as ddi
-from fedd_hf.data.painted.double import MASKS_FILE, NUM_PHOTOS, paint_ddi, paint_metadata
 from fedd_hf.data.painted.photos import paint_photo
+from painted_double import MASKS_FILE, NUM_PHOTOS, paint_ddi, paint_metadata
 
 
 @pytest.fixture(scope="module")

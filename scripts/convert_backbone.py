@@ -50,7 +50,7 @@ def read_architecture(args: argparse.Namespace) -> ADMArchitecture:
 def render_backbone_card(args: argparse.Namespace, architecture: ADMArchitecture, sha256: str) -> str:
     return render_card(
         "backbone_adm.md.j2",
-        **vars(take_inventory(architecture)),
+        **take_inventory(architecture)._asdict(),
         file_name=args.checkpoint.name,
         sha256=sha256,
         training_data=args.training_data,

@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
@@ -112,10 +112,11 @@ class ADMArchitecture:
                 "`num_head_channels` must be positive: UNet2DModel fixes the channels of a head, not the number of "
                 f"heads (`num_heads`), got {self.num_head_channels}."
             )
-        attended = [*self._attended_channels, self.block_out_channels[-1]]
+        levels = zip(self.block_out_channels, self.has_attention, strict=True)
+        attended = {channels for channels, has_attention in levels if has_attention} | {self.block_out_channels[-1]}
         if any(channels % self.num_head_channels for channels in attended):
             raise ValueError(
-                f"`num_head_channels` must divide the channels under attention, {sorted(set(attended))}, got "
+                f"`num_head_channels` must divide the channels under attention, {sorted(attended)}, got "
                 f"{self.num_head_channels}."
             )
 
@@ -133,11 +134,6 @@ class ADMArchitecture:
         """Whether each level has attention; the middle block always has."""
         rates = {self.image_size // resolution for resolution in self.attention_resolutions}
         return tuple(2**level in rates for level in range(len(self.block_out_channels)))
-
-    @property
-    def _attended_channels(self) -> list[int]:
-        levels = zip(self.block_out_channels, self.has_attention, strict=True)
-        return [channels for channels, has_attention in levels if has_attention]
 
     def unet_config(self) -> dict[str, Any]:
         """Return the arguments of the `UNet2DModel` that computes the same function."""
@@ -167,18 +163,11 @@ class ADMArchitecture:
         }
 
 
-@dataclass(frozen=True)
-class Inventory:
-    """What a conversion accounts for.
-
-    Args:
-        num_source_tensors (`int`): Tensors in the guided-diffusion checkpoint.
-        num_tensors (`int`): Tensors in the diffusers folder, where q, k and v are apart.
-        num_parameters (`int`): Numbers in either.
-    """
+class Inventory(NamedTuple):
+    """What a conversion accounts for: tensors of the checkpoint and of the folder, and the numbers in either."""
 
     num_source_tensors: int
-    num_tensors: int
+    num_tensors: int  # q, k and v are apart
     num_parameters: int
 
 
@@ -443,8 +432,8 @@ def _require_shapes(expected: Mapping[str, torch.Size], tensors: Mapping[str, Te
         raise ValueError(f"{complaint}: of {len(expected)} tensors, {'; '.join(found)}.")
 
 
-def _first_few(names: Sequence[str], limit: int = 3) -> str:
-    return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")
+def _first_few(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def _write(folder: Path, converted: dict[str, Tensor], architecture: ADMArchitecture, card: str | None) -> None:

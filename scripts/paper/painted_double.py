@@ -99,7 +99,7 @@ def paint_metadata(seed: int = 0) -> pd.DataFrame:
     """Invent tone and diagnosis of each photo, with the counts of DDI, of its tones and of each released split.
 
     Returns:
-        `pd.DataFrame`: as [`~fedd_hf.data.ddi.metadata.read_ddi_metadata`] returns it.
+        `pd.DataFrame`: as [`~fedd_hf.data.ddi.local_copy.read_ddi_metadata`] returns it.
     """
     rng = np.random.default_rng(seed)
     rows = pd.DataFrame({"image_id": [f"{number:06d}" for number in range(1, NUM_PHOTOS + 1)]})

@@ -3,7 +3,6 @@ import logging
 import numpy as np
 import pytest
 from datasets import DatasetDict
-from transformers import HfArgumentParser
 
 from fedd_hf.data import loading
 from fedd_hf.data.leakage import find_leakage
@@ -50,24 +49,6 @@ def from_folder(root, **options):
 
 
 # Arguments
-
-
-def test_the_command_line_takes_every_argument():
-    command = "--dataset isic --root r --masks m --label-fraction .5 --label-seed 3 --skin-tone V-VI"
-    command += " --malignancy-policy p --allow-leakage"
-
-    (arguments,) = HfArgumentParser(DataArguments).parse_args_into_dataclasses(command.split())
-
-    assert arguments == DataArguments(
-        dataset="isic",
-        root="r",
-        masks="m",
-        label_fraction=0.5,
-        label_seed=3,
-        skin_tone="V-VI",
-        malignancy_policy="p",
-        allow_leakage=True,
-    )
 
 
 def test_an_unknown_dataset_is_refused_with_the_known_ones():
@@ -142,13 +123,6 @@ def test_painted_photos_are_split_by_the_painter_and_share_nothing():
 
 
 # One's own folder
-
-
-def test_splits_of_a_folder_are_those_of_its_table(write_folder):
-    splits = load_splits(from_folder(write_folder(num_photos=10)))
-
-    assert splits.num_rows == {"train": 4, "validation": 2, "test": 4}
-    assert all(rows.features == FEATURES for rows in splits.values())
 
 
 def test_splits_of_a_folder_without_them_are_drawn_with_the_seed(write_folder):

@@ -110,14 +110,6 @@ def test_other_rows_written_to_the_same_place_are_loaded_instead_of_cached_ones(
         shutil.rmtree(tmp_path / "repository")
 
 
-def test_an_empty_folder_may_be_there_already(configurations, tmp_path):
-    (tmp_path / "empty").mkdir()
-
-    write_repository(tmp_path / "empty", configurations, render_card, {})
-
-    assert (tmp_path / "empty" / "README.md").is_file()
-
-
 def test_a_folder_that_holds_files_is_refused_and_left_as_it_is(configurations, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("mine")
@@ -173,13 +165,6 @@ def test_every_file_that_is_missing_or_changed_is_told(folder_copy):
         f"- changed or half-written: small/{changed.name}",
         f"- missing: small/{gone.name}",
     ]
-
-
-def test_a_missing_manifest_is_named(folder_copy):
-    (folder_copy / "manifest.json").unlink()
-
-    with pytest.raises(FileNotFoundError, match=r"manifest\.json"):
-        read_manifest(folder_copy)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"files": '])

@@ -63,11 +63,6 @@ def test_the_youden_threshold_by_hand():
     assert youden_threshold(np.array([1, 1, 1, 0, 0]), np.array([0.9, 0.4, 0.2, 0.3, 0.1])) == pytest.approx(0.35)
 
 
-def test_of_equally_good_youden_thresholds_the_largest_is_taken():
-    # Above .7: sensitivity 1 / 2, specificity 1; above .2: 1 and 1 / 2.
-    assert youden_threshold(np.array([1, 0, 1, 0]), np.array([0.8, 0.6, 0.3, 0.1])) == pytest.approx(0.7)
-
-
 @pytest.mark.parametrize("y_true", [[0, 0, 0], [1, 1, 1]], ids=["benign", "malignant"])
 def test_without_photos_of_both_classes_the_threshold_is_one_half(y_true):
     assert youden_threshold(np.array(y_true), np.array([0.1, 0.2, 0.3])) == THRESHOLD
@@ -89,17 +84,6 @@ def test_photos_of_one_class_have_only_the_metrics_that_do_not_need_the_other(la
     values = values_of([label] * 3, [0.7, 0.2, 0.4])
 
     assert {name for name, value in values.items() if np.isnan(value)} == undefined
-
-
-def test_metrics_of_many_weights_are_those_of_one_after_the_other():
-    table = table_of([1, 0, 0, 1], [0.6, 0.6, 0.2, 0.1])
-    weights = np.array([[1, 1, 1, 1], [2, 0, 1, 1], [0, 3, 1, 0], [0, 0, 0, 1]], dtype=float)
-
-    for metric in classification_metrics(table).values():
-        together = metric(weights)
-
-        assert together.shape == (4,)
-        assert together.tolist() == pytest.approx([metric(row[None]).item() for row in weights], nan_ok=True)
 
 
 # --- scores that cannot be used --------------------------------------------------------------------------------------

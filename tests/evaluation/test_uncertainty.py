@@ -299,18 +299,6 @@ def test_photos_without_any_lesion_are_left_out():
     assert row_of(found["rows"], "all")["aurc"] == 0.5
 
 
-def test_the_curve_of_many_photos_is_thinned_and_keeps_its_ends():
-    rng = np.random.default_rng(0)
-    table = score_table(rng.integers(0, 2, 500), rng.random(500), [None] * 500)
-
-    curve = coverage_risk_by_tone(table)["curve"]
-
-    assert len(curve) == 200
-    assert curve[0]["coverage"] == 1 / 500
-    assert curve[-1]["coverage"] == 1.0
-    assert curve[-1]["risk"] == pytest.approx(((table["y_score"] > 0.5) != table["y_true"]).mean())
-
-
 # --- contrast --------------------------------------------------------------------------------------------------------
 
 
@@ -332,15 +320,6 @@ def test_strata_are_thirds_of_all_photos_by_contrast():
     assert pooled[1]["value"] == pytest.approx(16 / (12 + 14))
     per_image = row_of(found["rows"], "all", stratum=1, metric="lesion_iou_per_image")
     assert per_image["value"] == pytest.approx((8 / 10 + 8 / 18) / 2)
-
-
-def test_photos_without_contrast_are_counted_and_left_out():
-    photos = [lesion_photo(1, 1, contrast=c) for c in (1.0, 2.0, np.nan, 3.0)]
-
-    found = contrast_strata(pixel_table(photos))
-
-    assert found["without_contrast"] == 1
-    assert sum(row["n"] for row in found["rows"] if row["skin_tone"] == "all") == 2 * 3
 
 
 def test_scores_of_a_stratum_are_judged_by_auroc():

@@ -26,12 +26,6 @@ def test_a_map_is_shown_in_the_colours_of_its_classes(segmentation_map, tmp_path
         assert np.unique(shown[segmentation_map == label], axis=0).tolist() == [list(CLASS_COLOURS[name])]
 
 
-def test_a_class_without_a_colour_of_its_own_is_grey():
-    shown = colour_map(np.array([[0, 1]], np.uint8), {0: "background", 1: "freckle"}).convert("RGB")
-
-    assert shown.getpixel((1, 0)) == (128, 128, 128)
-
-
 def test_an_overlay_mixes_photo_and_class_colour(photo, segmentation_map):
     shown = np.asarray(overlay(photo, segmentation_map, LABELS))
 

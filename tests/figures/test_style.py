@@ -2,9 +2,7 @@ import re
 import zlib
 from itertools import combinations
 
-import numpy as np
 import pytest
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -72,13 +70,6 @@ def test_fedd_comes_first_is_strongest_and_lies_on_top():
     assert list(styles) == ["FEDD", "VGG16", "another"]
     assert styles["FEDD"].linewidth > max(styles[name].linewidth for name in ("VGG16", "another"))
     assert styles["FEDD"].zorder > max(styles[name].zorder for name in ("VGG16", "another"))
-
-
-@pytest.mark.parametrize("colour", [*style.TONE_COLOURS.values(), *style.METHOD_COLOURS.values(), "#ffffff"])
-def test_a_line_in_a_darkened_colour_is_seen_on_white(colour):
-    luminance = np.dot((0.2126, 0.7152, 0.0722), to_rgb(style.darker(colour)))
-
-    assert luminance <= style.LIGHTEST + 0.01
 
 
 # --- small parts of figures ------------------------------------------------------------------------------------------

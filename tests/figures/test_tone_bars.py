@@ -72,14 +72,6 @@ def test_a_flagged_bar_is_hollow_and_the_caption_says_why():
     assert "Hollow: coverage < 90 %" in figure.get_supxlabel()
 
 
-def test_metrics_are_drawn_on_demand_in_the_order_of_the_demand():
-    rows = [report_row(metric, "all") for metric in ("auroc", "f1", "auprc")]
-
-    figure = draw_by_tone(rows, "", ["f1", "auroc"])
-
-    assert [axis.get_title() for axis in figure.axes] == ["F1", "malignancy AUROC"]
-
-
 @pytest.mark.parametrize("metrics", [["auprc"], ["auroc", "auprc"]])
 def test_a_metric_without_rows_is_refused(rows, metrics):
     with pytest.raises(ValueError, match=r"must be of \['mean_iou', 'auroc'\].*auprc"):

@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from PIL import Image
 from scipy import ndimage
 
 from fedd_hf.data.painted import paint_dataset, paint_mask, paint_photo
@@ -111,16 +110,6 @@ def test_malignant_lesions_are_less_regular_and_larger_but_overlap(masks, shares
     assert np.median(malignant) < np.median(benign) - 0.05
     assert malignant.max() > np.median(benign)
     assert np.median(shares[1::2, LESION]) > np.median(shares[::2, LESION])
-
-
-@pytest.mark.parametrize("shape", [(64, 64), (96, 160), (200, 128)])
-def test_photo_has_the_shape_of_any_mask(shape):
-    mask = np.asarray(Image.fromarray(paint_mask(generator(1), 128)).resize(shape[::-1], Image.Resampling.NEAREST))
-
-    photo = paint_photo(mask, SkinTone.III_IV, True, generator(2))
-
-    assert photo.shape == (*shape, 3)
-    assert photo.dtype == np.uint8
 
 
 def test_borders_of_the_photo_lie_on_the_borders_of_the_mask():

@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from fedd_hf.data.masks import read_lesion_mask
-from fedd_hf.data.schema import FEATURES, tone_labels
+from fedd_hf.data.schema import tone_labels
 from fedd_hf.data.sources import load_folder
 
 
@@ -36,16 +36,6 @@ def problems_of(root):
     with pytest.raises(ValueError, match="folder in .* cannot be loaded") as caught:
         load_folder(root)
     return str(caught.value).split("\n- ")[1:]
-
-
-def test_photos_alone_are_loaded_in_the_one_row_format(root):
-    dataset = load_folder(root)
-
-    assert dataset.features == FEATURES
-    assert dataset["image_id"] == ["a", "b", "c"]
-    assert set(dataset["source"]) == {"folder"}
-    unknown = ["mask", "skin_tone", "malignant", "malignancy_policy", "disease", "group_id", "split"]
-    assert all(row[column] is None for row in dataset for column in unknown)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".npy"])
@@ -96,16 +86,6 @@ def test_other_scales_of_colour_never_become_a_tone(root, column):
     write_table(root, f"image_id,{column}", "a,1", "b,4", "c,6")
 
     assert tone_labels(load_folder(root)) == [None] * 3
-
-
-@pytest.mark.parametrize("cells", [("1", "0"), ("True", "False"), ("malignant", "benign")])
-def test_malignant_is_read_in_every_notation(root, cells):
-    write_table(root, "image_id,malignant", f"a,{cells[0]}", f"b,{cells[1]}", "c,")
-
-    dataset = load_folder(root)
-
-    assert dataset["malignant"] == [True, False, None]
-    assert dataset["malignancy_policy"] == ["recorded", "recorded", None]
 
 
 def test_the_group_is_the_given_one_else_the_patient_else_the_lesion(root):
@@ -170,17 +150,6 @@ def test_masks_that_belong_to_no_photo_are_told(root):
         f"{root}/masks/b.png is a second mask of 'b', beside b.npy.",
         f"{root}/masks/c.gif must be a .png or .npy file.",
     ]
-
-
-def test_a_black_and_white_mask_with_blurred_borders_gets_the_hint(root):
-    lesion = np.zeros((9, 12), dtype=np.uint8)
-    lesion[:3], lesion[3, :2] = 255, 120
-    (root / "masks").mkdir()
-    Image.fromarray(lesion).save(root / "masks" / "a.png")
-
-    (problem,) = problems_of(root)
-
-    assert "found also [120]. It looks like a black and white lesion mask" in problem
 
 
 def test_the_conversion_that_the_hint_names_makes_a_mask_that_is_loaded(root, save_lesion):

@@ -116,19 +116,6 @@ def test_tone_disease_and_group_are_those_of_the_archive(archive):
     assert dataset["group_id"] == ["IP_1", "IP_1", "IL_3", None]
 
 
-def test_a_table_that_lists_images_with_malignant_is_read(archive):
-    lines = [f"images/ISIC_000000{index}.jpg,{name},{flag},0" for index, name, flag in [(1, "x", 0), (2, "y", 1)]]
-    (archive / "metadata.csv").write_text("\n".join(["image,label,malignant,ruler", *lines]))
-    for index in (3, 4):
-        (archive / "images" / f"ISIC_000000{index}.jpg").unlink()
-
-    dataset = load_isic(archive)
-
-    assert dataset["malignant"] == [False, True]
-    assert dataset["disease"] == ["x", "y"]
-    assert dataset["malignancy_policy"] == ["recorded"] * 2
-
-
 def test_an_unknown_policy_is_refused_with_the_allowed_names(archive):
     with pytest.raises(
         ValueError, match=r"one of \['indeterminate-unknown', 'indeterminate-malignant'\], got 'indeterminate-benign'"
@@ -161,24 +148,6 @@ def test_everything_that_is_wrong_is_told_at_once(challenge, save_lesion, save_p
         "but is 9 x 12.",
         f"{masks}/ISIC_0000005_segmentation.png must be black and white, 0 and 255, but is a picture of many greys.",
     ]
-
-
-@pytest.mark.parametrize(
-    ("cell", "wrong", "message"),
-    [
-        (
-            "Benign",
-            "Unclear",
-            "`diagnosis_1` must be one of Benign, Indeterminate, Malignant, or empty; got 'Unclear'",
-        ),
-        (",I,", ",FST1,", "`fitzpatrick_skin_type` must be one of 1, 2, .* got 'FST1'"),
-    ],
-)
-def test_an_unknown_value_of_the_archive_is_refused_with_its_row(archive, cell, wrong, message):
-    (archive / "metadata.csv").write_text(ARCHIVE.replace(cell, wrong))
-
-    with pytest.raises(ValueError, match=rf"metadata\.csv, line 2: {message}"):
-        load_isic(archive)
 
 
 def test_a_photo_that_lies_in_two_challenges_is_refused_with_both_files(challenge):

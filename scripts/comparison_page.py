@@ -63,26 +63,11 @@ HAM10000_SEGMENTATION = Comparison(
     "(ISIC 2017) without labels, none under a name of HAM10000. Blocks and timestep of FEDD, and the learning rate of "
     "the U-Net (`EfficientNetLite0`), are those of the clinical photos.",
 )
-RANDOM_SEGMENTATION = Comparison(
-    "random_segmentation",
-    "Networks with random weights, masks: no comparison",
-    "The ImageNet weights of the paper's networks and those of DINOv2 could not be fetched where this ran. This shows "
-    "that each trains, stops, predicts and is reported, and nothing of how good it is: U-Nets were trained for 8 "
-    "epochs, which are 32 steps, after which two of them call no pixel lesion; the test is a sample.",
-)
-RANDOM_MALIGNANCY = Comparison(
-    "random_malignancy",
-    "Networks with random weights, malignancy: no comparison",
-    "The same for heads on frozen networks, and for DeepDerm, which learned the training photos of HAM10000 for one "
-    "epoch and malignancy for one, eleven minutes of one core.",
-)
 COMPARISONS = (
     PAD_SEGMENTATION,
     PAD_MALIGNANCY,
     COMPOSITE_SEGMENTATION,
     HAM10000_SEGMENTATION,
-    RANDOM_SEGMENTATION,
-    RANDOM_MALIGNANCY,
 )
 
 
@@ -91,8 +76,7 @@ def render_comparisons(folder: Path, comparisons: tuple[Comparison, ...] = COMPA
 
     Args:
         folder (`Path`):
-            Holds `NAME.json`, which [`~fedd_hf.compare.method_table.choose_shown`] kept, and `NAME.png` where methods
-            are compared.
+            Holds `NAME.json`, which [`~fedd_hf.compare.method_table.choose_shown`] kept, and `NAME.png`.
         comparisons (`tuple[Comparison]`, *optional*):
             What the page shows, in this order.
 
@@ -116,7 +100,6 @@ def _describe(comparison: Comparison, shown: dict[str, Any]) -> dict[str, Any]:
             f"{photos['validation']} for validation; {photos[shown['shown']['test']]} held out. Trainings of each "
             f"method at each number: {shown['seeds']}. {hours:.1f} hours on {shown['machine']['cores']} cores."
         ),
-        "is_drawn": bool(shown["differences"]),
         "methods": [_describe_method(name, shown["settings"]["methods"][name]) for name in shown["methods"]],
         "tables": tabulate_methods(shown),
     }

@@ -18,13 +18,13 @@ from fedd_hf.data.masks import encode_png
 from fedd_hf.data.painted.layout import BACKGROUND, LESION, MARKER, RULER, SKIN, check_size, paint_surroundings
 from fedd_hf.data.painted.rulers import paint_ruler
 from fedd_hf.data.painted.textures import (
+    WHITE_XYZ,
+    XYZ_TO_RGB,
     detail_scale,
     lab_to_linear_rgb,
-    linear_rgb_to_lab,
     linear_rgb_to_srgb,
     paint_cloth,
     paint_ink,
-    srgb_to_linear_rgb,
 )
 from fedd_hf.data.schema import make_dataset
 from fedd_hf.image_processing_fedd import read_image
@@ -229,3 +229,17 @@ def _measure_split(name: str, dataset: datasets.Dataset) -> pd.DataFrame:
             "photos": (pixels > 0).sum(axis=0),
         }
     )
+
+
+def linear_rgb_to_lab(linear_rgb: np.ndarray) -> np.ndarray:
+    """Convert linear sRGB of shape `(height, width, 3)` to CIELAB (D65): the inverse of [`lab_to_linear_rgb`]."""
+    xyz = linear_rgb @ np.linalg.inv(np.transpose(XYZ_TO_RGB)) / WHITE_XYZ
+    f = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
+    x, y, z = np.moveaxis(f, -1, 0)
+    return np.stack([116.0 * y - 16.0, 500.0 * (x - y), 200.0 * (y - z)], axis=-1)
+
+
+def srgb_to_linear_rgb(srgb: np.ndarray) -> np.ndarray:
+    """Convert 8-bit sRGB to linear sRGB in [0, 1]. Source: IEC 61966-2-1."""
+    encoded = srgb / 255.0
+    return np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import torch
 
-from fedd_hf.convert import ADMArchitecture, convert_checkpoint, hash_file, take_inventory
+from fedd_hf.convert import ADMArchitecture, convert_checkpoint, find_checkpoint, take_inventory
+from fedd_hf.files import hash_file
 from fedd_hf.hub.cards import render_card
 
 PAPER = ADMArchitecture()
@@ -49,7 +50,7 @@ def read_architecture(args: argparse.Namespace) -> ADMArchitecture:
 def render_backbone_card(args: argparse.Namespace, architecture: ADMArchitecture, sha256: str) -> str:
     return render_card(
         "backbone_adm.md.j2",
-        **vars(take_inventory(architecture)),
+        **take_inventory(architecture)._asdict(),
         file_name=args.checkpoint.name,
         sha256=sha256,
         training_data=args.training_data,
@@ -62,7 +63,7 @@ def render_backbone_card(args: argparse.Namespace, architecture: ADMArchitecture
 def convert(args: argparse.Namespace) -> None:
     architecture = read_architecture(args)
     print(f"Reading {args.checkpoint}", flush=True)
-    sha256 = hash_file(args.checkpoint)
+    sha256 = hash_file(find_checkpoint(args.checkpoint))
     unet = convert_checkpoint(
         args.checkpoint,
         args.output_dir,

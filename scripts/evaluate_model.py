@@ -19,9 +19,9 @@ from transformers import HfArgumentParser
 from fedd_hf import FEDDForSegmentation
 from fedd_hf.data.loading import DataArguments, load_splits, need_split
 from fedd_hf.data.schema import count_photos, tone_labels
-from fedd_hf.evaluation.report import describe_machine, markdown_by_tone, write_report
+from fedd_hf.evaluation.report import describe_machine, write_report
 from fedd_hf.evaluation.summary import evaluate_classification, evaluate_segmentation
-from fedd_hf.evaluation.titles import TITLES
+from fedd_hf.evaluation.text_tables import markdown_by_tone
 from fedd_hf.pipelines import open_model
 from fedd_hf.prediction import predict_classification, predict_segmentation
 
@@ -63,7 +63,7 @@ def evaluate(data: DataArguments, arguments: EvaluationArguments) -> None:
     unknown = tone_labels(photos).count(None)
     facts = {"data": asdict(data), "evaluation": asdict(arguments), "photos_without_tone": unknown}
     write_report(facts | report | {"machine": describe_machine()}, folder / "report.json")
-    print(markdown_by_tone(report["by_tone"], TITLES))
+    print(markdown_by_tone(report["by_tone"]))
     print(f"{unknown} photos have no recorded skin tone and count in `all` only. {folder / 'report.json'}")
 
 

@@ -12,7 +12,6 @@ uploaded.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import sys
@@ -37,8 +36,9 @@ from fedd_hf.data.painted import paint_dataset
 from fedd_hf.data.schema import FEATURES
 from fedd_hf.evaluation.report import read_report, write_report
 from fedd_hf.figures.overlays import overlay
+from fedd_hf.files import hash_file
 from fedd_hf.hub.cards import render_metric_pages, render_space_card
-from fedd_hf.hub.guard import check_folder, hash_file
+from fedd_hf.hub.guard import check_folder
 from fedd_hf.hub.model_card import Example, ModelFacts, render_model_card
 from fedd_hf.hub.push import PushArguments, Repository, describe_repository, push_repository
 from fedd_hf.pipelines import open_model
@@ -83,6 +83,11 @@ class Stage:
     root: Path
     owner: str
     pictures: set[str] = field(default_factory=set)
+
+    @property
+    def backbone(self) -> str:
+        """Repository of the backbone."""
+        return f"{self.owner}/{BACKBONE}"
 
     def open(self, name: str, repo_type: str = "model", space_sdk: str | None = None) -> Repository:
         """Return a new empty repository."""
@@ -134,8 +139,6 @@ def stage_metric(stage: Stage, name: str) -> Repository:
 def stage_models(stage: Stage, task: str, quickstart: Path, report: dict[str, Any]) -> Iterator[Repository]:
     """Take a model of the quickstart twice: whole, and as heads that stand on the published backbone."""
     model, processor = open_model(str(quickstart / task))
-    model.config.backbone = f"{stage.owner}/{BACKBONE}"
-    model.config.backbone_revision = stand_in(model.config.backbone)
     for suffix, save_backbone in (("", True), ("-heads", False)):
         repository = stage.open(f"{NAMES[task]}{suffix}")
         model.config.save_backbone = save_backbone
@@ -145,7 +148,7 @@ def stage_models(stage: Stage, task: str, quickstart: Path, report: dict[str, An
         (repository.folder / "requirements.txt").write_text(f"fedd-hf=={version('fedd-hf')}\n")
         examples = draw_examples(model, processor, repository.folder)
         stage.pictures.update(hash_file(path) for path in (repository.folder / "examples").iterdir())
-        facts = describe_model(repository.repo_id, task, model.config, report, examples)
+        facts = describe_model(repository.repo_id, task, model.config, stage.backbone, report, examples)
         (repository.folder / "README.md").write_text(render_model_card(facts))
         yield repository
 
@@ -155,8 +158,7 @@ def stage_demo(stage: Stage, report: dict[str, Any]) -> Repository:
     repository = stage.open("fedd-demo", "space", space_sdk="gradio")
     shutil.copy(HUB_CARDS / "space" / "app.py", repository.folder)
     names = {task: f"{stage.owner}/{name}" for task, name in NAMES.items()}
-    models = {task: {"name_or_path": name, "revision": stand_in(name)} for task, name in names.items()}
-    (repository.folder / "models.json").write_text(json.dumps(models, indent=2) + "\n")
+    write_json({task: {"name_or_path": name} for task, name in names.items()}, repository.folder / "models.json")
     write_report(report, repository.folder / "report.json")
     shutil.copytree(stage.root / "fedd-malignancy-painted" / "examples", repository.folder / "examples")
     (repository.folder / "requirements.txt").write_text(f"fedd-hf[demo]=={version('fedd-hf')}\n")
@@ -186,7 +188,7 @@ def draw_example(model: Any, processor: Any, row: dict[str, Any], folder: Path) 
 
 
 def describe_model(
-    repo_id: str, task: str, config: FEDDConfig, report: dict[str, Any], examples: list[Example]
+    repo_id: str, task: str, config: FEDDConfig, backbone: str, report: dict[str, Any], examples: list[Example]
 ) -> ModelFacts:
     """Say what the quickstart's report says."""
     size, told = report["data"], report[task]
@@ -197,7 +199,7 @@ def describe_model(
         repo_id=repo_id,
         task=task,
         config=config.to_dict(),
-        backbone_repo_id=str(config.backbone),
+        backbone_repo_id=backbone,
         license="cc-by-4.0",
         data={"name": "Painted photos", "dataset": "painted", "train": train, "validation": stopping, "test": test},
         training=told["arguments"],
@@ -243,29 +245,31 @@ def publish(arguments: PublishArguments) -> None:
             print(describe_repository(repository), flush=True)
             repositories.append(repository)
         if not arguments.dry_run:
-            push_all(repositories, arguments)
+            push_all(repositories, stage.backbone, arguments)
 
 
-def push_all(repositories: list[Repository], arguments: PublishArguments) -> None:
+def push_all(repositories: list[Repository], backbone: str, arguments: PublishArguments) -> None:
     """Push one after the other; whoever stands on an earlier one is told its commit."""
     api, commits = HfApi(), dict[str, str]()
     for repository in repositories:
-        for path in repository.folder.glob("*.json"):
-            path.write_text(fill_commits(path.read_text(), commits))
-        commit = push_repository(repository, arguments, api)
-        commits[stand_in(repository.repo_id)] = commit
+        name_commits(repository.folder, backbone, commits)
+        commits[repository.repo_id] = commit = push_repository(repository, arguments, api)
         print(f"{repository.repo_type} {repository.repo_id} is at {commit}", flush=True)
 
 
-def stand_in(repo_id: str) -> str:
-    """Return what is written in the place of a commit until the repository has one."""
-    return hashlib.sha1(repo_id.encode()).hexdigest()
+def name_commits(folder: Path, backbone: str, commits: dict[str, str]) -> None:
+    """Write at which commit a model has its backbone, and the demo its models."""
+    config, models = folder / "config.json", folder / "models.json"
+    if config.is_file():
+        told = json.loads(config.read_text()) | {"backbone": backbone, "backbone_revision": commits[backbone]}
+        write_json(told, config)
+    if models.is_file():
+        shown = json.loads(models.read_text())
+        write_json({task: told | {"revision": commits[told["name_or_path"]]} for task, told in shown.items()}, models)
 
 
-def fill_commits(text: str, commits: dict[str, str]) -> str:
-    for placeholder, commit in commits.items():
-        text = text.replace(placeholder, commit)
-    return text
+def write_json(value: dict[str, Any], path: Path) -> None:
+    path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

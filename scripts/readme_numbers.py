@@ -7,8 +7,7 @@ from typing import Any
 import pandas as pd
 
 from fedd_hf.compare.method_table import EVERYBODY, ROWS, tabulate_differences, tabulate_values
-from fedd_hf.evaluation.report import markdown_by_tone
-from fedd_hf.evaluation.text_tables import as_markdown
+from fedd_hf.evaluation.text_tables import as_markdown, markdown_by_tone, markdown_table
 from fedd_hf.evaluation.titles import TITLES
 
 FEDD, LESION_IOU = "FEDD", "lesion_iou"
@@ -45,7 +44,7 @@ def _fill(readme: str, mark: str, text: str) -> str:
 
 
 def _describe_quickstart(report: dict[str, Any]) -> str:
-    tables = [markdown_by_tone(report[task]["by_tone"], TITLES) for task in ("segmentation", "classification")]
+    tables = [markdown_by_tone(report[task]["by_tone"]) for task in ("segmentation", "classification")]
     data, seconds = report["data"], sum(report["seconds"].values())
     return (
         f"{3 * data['train_per_tone']} labelled photos ({data['train_per_tone']} of each skin tone), "
@@ -68,8 +67,8 @@ def _describe_coverage(report: dict[str, Any]) -> str:
     rows = pd.DataFrame(report["rows"])
     rows["photos"] = rows["scenario"].map(shares_patients)
     worst = rows.pivot_table(index=["photos", "metric", "is_gap"], columns="n", values="coverage", aggfunc="min")
-    lines = [["photos", "metric", *(f"n = {n}" for n in worst.columns)], ["---"] * (2 + len(worst.columns))]
+    lines = []
     for (photos, metric, is_gap), shares in worst.iterrows():
         name = f"{TITLES[metric]}{', gap of two tones' if is_gap else ''}"
         lines.append([KINDS[photos], name, *(f"{share:.3f}" for share in shares)])
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+    return markdown_table(["photos", "metric", *(f"n = {n}" for n in worst.columns)], lines)

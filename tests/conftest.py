@@ -27,8 +27,8 @@ from playwright.sync_api import sync_playwright
 from transformers.utils import logging
 
 from fedd_hf import FEDDConfig, FEDDForImageClassification, FEDDForSegmentation
-from fedd_hf.data.ddi.metadata import METADATA_FILE
-from fedd_hf.data.painted.double import MASKS_FILE, paint_ddi
+from fedd_hf.data.ddi.local_copy import METADATA_FILE
+from painted_double import MASKS_FILE, paint_ddi
 
 COMMIT = "0123456789" * 4
 VERBOSITY = logging.get_verbosity()

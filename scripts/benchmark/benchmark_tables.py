@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from fedd_hf.evaluation.text_tables import markdown_table
+
 RESULT_COLUMNS = ("section", "quantity", "ours", "original", "outcome", "rule", "met")
 WORDS = {None: "", True: "yes", False: "NO"}
 
@@ -14,15 +16,9 @@ def results_as_markdown(report: dict[str, Any]) -> str:
     title = "# Ours against the original way\n"
     quick = "QUICK RUN: sizes are shrunk, and the numbers say nothing.\n" if report["quick"] else ""
     where = f"{machine['processor']}, {arguments['num_threads']} threads, torch {machine['torch']}.\n"
-    table = markdown_table(RESULT_COLUMNS, report["results"])
+    rows = [[_cell(row[column]) for column in RESULT_COLUMNS] for row in report["results"]]
+    table = markdown_table(RESULT_COLUMNS, rows)
     return "\n".join(filter(None, [title, quick, where, table, _notes(report["notes"] + _skipped(report))]))
-
-
-def markdown_table(columns: tuple[str, ...], rows: list[dict[str, Any]]) -> str:
-    """Format rows as a Markdown table."""
-    lines = [[column.replace("_", " ") for column in columns], ["---"] * len(columns)]
-    lines += [[_cell(row[column]) for column in columns] for row in rows]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
 def _cell(value: Any) -> str:

@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fedd_hf.figures.style import FONT, TONE_COLOURS, TONES, WIDTH
+from fedd_hf.evaluation.by_tone import TONES
+from fedd_hf.figures.style import FONT, TONE_COLOURS, WIDTH
 from fedd_hf.labels import MALIGNANCY_COLOURS
 
 MAX_DISEASES = 25

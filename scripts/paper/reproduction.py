@@ -24,14 +24,14 @@ from fedd_hf.compare.photo_sets import LARGE_TEST, choose_examples, load_photo_s
 from fedd_hf.compare.trial import TASKS, Trial
 from fedd_hf.compare.units import unit_of
 from fedd_hf.data.ddi.build import build_ddi_seg
-from fedd_hf.data.ddi.metadata import METADATA_FILE
+from fedd_hf.data.ddi.local_copy import METADATA_FILE
 from fedd_hf.data.loading import DataArguments
-from fedd_hf.data.painted.double import MASKS_FILE, paint_ddi
 from fedd_hf.data.schema import tone_labels
 from fedd_hf.evaluation.report import describe_machine, read_report, write_report
 from fedd_hf.evaluation.summary import evaluate_classification, evaluate_segmentation
 from fedd_hf.training.arguments import ClassificationArguments, ReadingArguments, SegmentationArguments
 from marker_probe import probe_markers
+from painted_double import MASKS_FILE, paint_ddi
 from photo_counts import describe_counts
 from published import compare_with_published
 from run_time import measure_run_time

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fedd_hf.files import write_whole
 from fedd_hf.hub.cards import render_card
 from paper_tables import paper_tables
 
@@ -76,9 +77,8 @@ def write_pages(report: dict[str, Any], pictures: list[Picture], folder: Path) -
             pictures=shown,
             **fields,
         )
-        partial = path.with_name(f".{path.name}.tmp")
-        partial.write_text(text)
-        partial.replace(path)
+        with write_whole(path) as partial:
+            partial.write_text(text)
         paths.append(path)
     return paths[0], paths[1]
 

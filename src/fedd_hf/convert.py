@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from torch import Tensor
 from tqdm import tqdm
+
+from .files import hash_file, write_whole
 
 # Source: guided-diffusion, `script_util.py`, `create_model`.
 CHANNEL_MULT = {64: (1, 2, 3, 4), 128: (1, 1, 2, 3, 4), 256: (1, 1, 2, 2, 4, 4), 512: (0.5, 1, 1, 2, 2, 4, 4)}
@@ -112,10 +112,11 @@ class ADMArchitecture:
                 "`num_head_channels` must be positive: UNet2DModel fixes the channels of a head, not the number of "
                 f"heads (`num_heads`), got {self.num_head_channels}."
             )
-        attended = [*self._attended_channels, self.block_out_channels[-1]]
+        levels = zip(self.block_out_channels, self.has_attention, strict=True)
+        attended = {channels for channels, has_attention in levels if has_attention} | {self.block_out_channels[-1]}
         if any(channels % self.num_head_channels for channels in attended):
             raise ValueError(
-                f"`num_head_channels` must divide the channels under attention, {sorted(set(attended))}, got "
+                f"`num_head_channels` must divide the channels under attention, {sorted(attended)}, got "
                 f"{self.num_head_channels}."
             )
 
@@ -133,11 +134,6 @@ class ADMArchitecture:
         """Whether each level has attention; the middle block always has."""
         rates = {self.image_size // resolution for resolution in self.attention_resolutions}
         return tuple(2**level in rates for level in range(len(self.block_out_channels)))
-
-    @property
-    def _attended_channels(self) -> list[int]:
-        levels = zip(self.block_out_channels, self.has_attention, strict=True)
-        return [channels for channels, has_attention in levels if has_attention]
 
     def unet_config(self) -> dict[str, Any]:
         """Return the arguments of the `UNet2DModel` that computes the same function."""
@@ -167,18 +163,11 @@ class ADMArchitecture:
         }
 
 
-@dataclass(frozen=True)
-class Inventory:
-    """What a conversion accounts for.
-
-    Args:
-        num_source_tensors (`int`): Tensors in the guided-diffusion checkpoint.
-        num_tensors (`int`): Tensors in the diffusers folder, where q, k and v are apart.
-        num_parameters (`int`): Numbers in either.
-    """
+class Inventory(NamedTuple):
+    """What a conversion accounts for: tensors of the checkpoint and of the folder, and the numbers in either."""
 
     num_source_tensors: int
-    num_tensors: int
+    num_tensors: int  # q, k and v are apart
     num_parameters: int
 
 
@@ -228,11 +217,9 @@ def convert_checkpoint(
     architecture = architecture or ADMArchitecture()
     converted = convert_state_dict(read_checkpoint(checkpoint, sha256), architecture, dtype)
     output_dir.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{output_dir.name}-", dir=output_dir.parent) as staging:
-        folder = Path(staging) / output_dir.name
+    with write_whole(output_dir) as folder:
         _write(folder, converted, architecture, card)
         unet = _read_back(folder / "unet", converted, dtype)
-        folder.replace(output_dir)
     return unet
 
 
@@ -248,22 +235,12 @@ def read_checkpoint(path: str | Path, sha256: str | None = None) -> dict[str, Te
         ValueError: If it has another hash, is no PyTorch checkpoint, is not a flat dictionary of tensors, or holds
             a tensor that is not finite.
     """
-    path = _require_file(path)
+    path = find_checkpoint(path)
     if sha256 is not None and (digest := hash_file(path)) != sha256.strip().lower():
         raise ValueError(f"{path} has SHA-256 {digest}, but {sha256} was expected. Download it again.")
     state_dict = _require_flat(_load(path), path)
     _require_finite(state_dict, f"{path} is damaged")
     return state_dict
-
-
-def hash_file(path: str | Path) -> str:
-    """Return the SHA-256 of a checkpoint file, in hexadecimal.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-    """
-    with _require_file(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def convert_state_dict(
@@ -387,7 +364,12 @@ def _layer_modules(source: str, target: str, layer: int, has_attention: bool) ->
         yield f"{source}.1", f"{target}.attentions.{layer}", _ATTENTION
 
 
-def _require_file(path: str | Path) -> Path:
+def find_checkpoint(path: str | Path) -> Path:
+    """Return the path of a checkpoint, or say where the paper's is.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+    """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(
@@ -450,8 +432,8 @@ def _require_shapes(expected: Mapping[str, torch.Size], tensors: Mapping[str, Te
         raise ValueError(f"{complaint}: of {len(expected)} tensors, {'; '.join(found)}.")
 
 
-def _first_few(names: Sequence[str], limit: int = 3) -> str:
-    return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")
+def _first_few(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def _write(folder: Path, converted: dict[str, Tensor], architecture: ADMArchitecture, card: str | None) -> None:
@@ -504,7 +486,7 @@ __all__ = [
     "Inventory",
     "convert_checkpoint",
     "convert_state_dict",
-    "hash_file",
+    "find_checkpoint",
     "read_checkpoint",
     "take_inventory",
 ]

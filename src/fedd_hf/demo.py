@@ -14,8 +14,7 @@ from matplotlib import colormaps
 from PIL import Image
 from scipy.special import entr
 
-from .evaluation.report import markdown_by_tone
-from .evaluation.titles import TITLES
+from .evaluation.text_tables import markdown_by_tone
 from .figures.overlays import OPACITY, overlay
 from .figures.style import CLASS_COLOURS
 from .image_processing_fedd import read_image
@@ -112,7 +111,7 @@ class Examiner:
             raise ValueError(f"The report lacks {error}. Type `fedd quickstart` again.") from error
         self.labels = segmenter[0].config.id2label
         self.title = f"How well these models do on {report['data']['name']}, by skin tone (95 % intervals)"
-        self.performance = "\n".join(markdown_by_tone(report[task]["by_tone"], TITLES) for task in self.limits)
+        self.performance = "\n".join(markdown_by_tone(report[task]["by_tone"]) for task in self.limits)
 
     def examine(self, photo: Image.Image) -> Finding:
         """Segment a photo and score it."""

@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from fedd_hf.files import write_whole
 from fedd_hf.image_processing_fedd import FEDDImageProcessor
 from fedd_hf.modeling_fedd import (
     FEDDForImageClassification,
@@ -288,9 +289,8 @@ def hash_json(value: Any) -> str:
 
 def write_json(value: Any, path: Path) -> None:
     """Write JSON, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(value, indent=2) + "\n")
-    temporary.replace(path)
+    with write_whole(path) as partial:
+        partial.write_text(json.dumps(value, indent=2) + "\n")
 
 
 def _describe_reading(model: Model, processor: FEDDImageProcessor) -> dict[str, Any]:

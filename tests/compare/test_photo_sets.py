@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from fedd_hf.compare.photo_sets import draw_labelled
-from fedd_hf.data.ddi.draw import CELLS, draw_classification
-from fedd_hf.data.ddi.metadata import METADATA_FILE, read_ddi_metadata
+from fedd_hf.data.ddi.ddi_seg import CELLS, draw_classification
+from fedd_hf.data.ddi.local_copy import METADATA_FILE, read_ddi_metadata
 from fedd_hf.data.painted import paint_dataset
 from fedd_hf.data.schema import tone_labels
 

@@ -20,10 +20,6 @@ def test_black_on_white_is_100():
     assert lesion_contrast(*two_colours((0, 0, 0), (255, 255, 255))) == pytest.approx(100, abs=1e-3)
 
 
-def test_equal_colours_are_0():
-    assert lesion_contrast(*two_colours((180, 120, 90), (180, 120, 90))) == 0
-
-
 @pytest.mark.parametrize(
     ("lab", "published"),
     [((73, 25, -18), 27.1492), ((61, -5, 29), 22.8977), ((56, -27, -3), 31.9030), ((58, 24, 15), 19.4535)],
@@ -36,11 +32,6 @@ def test_pairs_of_colours_have_the_published_difference(lab, published):
     mask = np.repeat([[LESION] * 200 + [SKIN] * 200], 200, axis=0)
 
     assert lesion_contrast(np.hstack(areas).astype(np.uint8), mask) == pytest.approx(published, abs=0.05)
-
-
-def test_a_brown_lesion_on_light_skin_is_34():
-    # By the formulas in plain Python: Lab is (41.662, 19.451, 25.621) and (79.844, 10.806, 17.495).
-    assert lesion_contrast(*two_colours((139, 85, 57), (230, 190, 166))) == pytest.approx(33.753, abs=0.01)
 
 
 def test_colours_are_averaged_in_lab_over_the_pixels_of_a_class():

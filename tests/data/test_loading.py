@@ -3,11 +3,10 @@ import logging
 import numpy as np
 import pytest
 from datasets import DatasetDict
-from transformers import HfArgumentParser
 
 from fedd_hf.data import loading
 from fedd_hf.data.leakage import find_leakage
-from fedd_hf.data.loading import DATASETS, DataArguments, load_rows, load_splits, need_split, paint_splits
+from fedd_hf.data.loading import DataArguments, load_rows, load_splits
 from fedd_hf.data.painted import paint_dataset
 from fedd_hf.data.repository import write_repository
 from fedd_hf.data.schema import FEATURES, tone_labels
@@ -52,57 +51,18 @@ def from_folder(root, **options):
 # Arguments
 
 
-@pytest.mark.parametrize("flag", ["--label-fraction", "--label_fraction"])
-def test_the_command_line_takes_both_spellings_of_a_flag(flag):
-    (arguments,) = HfArgumentParser(DataArguments).parse_args_into_dataclasses(
-        ["--dataset", "ddi", "--root", "ddi", flag, "0.05"]
-    )
-
-    assert arguments == DataArguments(dataset="ddi", root="ddi", label_fraction=0.05)
-
-
-def test_the_command_line_takes_every_argument():
-    command = "--dataset isic --root r --masks m --label-fraction .5 --label-seed 3 --skin-tone V-VI"
-    command += " --malignancy-policy p --allow-leakage"
-
-    (arguments,) = HfArgumentParser(DataArguments).parse_args_into_dataclasses(command.split())
-
-    assert arguments == DataArguments(
-        dataset="isic",
-        root="r",
-        masks="m",
-        label_fraction=0.5,
-        label_seed=3,
-        skin_tone="V-VI",
-        malignancy_policy="p",
-        allow_leakage=True,
-    )
-
-
-def test_without_arguments_photos_are_painted_and_leakage_is_refused():
-    (arguments,) = HfArgumentParser(DataArguments).parse_args_into_dataclasses([])
-
-    assert arguments == DataArguments()
-    assert (arguments.dataset, arguments.root, arguments.allow_leakage) == ("painted", None, False)
-
-
 def test_an_unknown_dataset_is_refused_with_the_known_ones():
     with pytest.raises(ValueError, match=r"`dataset` must be one of .*'folder', 'rows'\], got 'imagenet'\."):
         load_splits(DataArguments(dataset="imagenet", root="somewhere"))
 
 
-@pytest.mark.parametrize("dataset", sorted(set(DATASETS) - {"painted"}))
+@pytest.mark.parametrize("dataset", ["ddi", "folder", "rows"])
 def test_a_dataset_without_its_folder_is_refused(dataset):
     with pytest.raises(ValueError, match=rf"`root` is None, but the dataset '{dataset}' needs the folder"):
         load_splits(DataArguments(dataset=dataset))
 
 
-def test_painted_photos_with_a_folder_are_refused():
-    with pytest.raises(ValueError, match="`root` is 'photos', but the dataset 'painted' is painted and has no folder"):
-        load_splits(DataArguments(root="photos"))
-
-
-@pytest.mark.parametrize("dataset", ["ddi", "pad-ufes-20", "folder", "rows"])
+@pytest.mark.parametrize("dataset", ["ddi", "folder"])
 def test_a_malignancy_policy_is_refused_where_malignancy_is_recorded(dataset):
     with pytest.raises(ValueError, match=f"`malignancy_policy` is for ham10000 and isic; {dataset} has malignancy"):
         load_splits(DataArguments(dataset=dataset, root="somewhere", malignancy_policy="strict"))
@@ -128,12 +88,6 @@ def test_ddi_gets_its_arguments(monkeypatch):
 
     options = {"task": "classification", "label_fraction": 0.1, "skin_tone": "V-VI", "seed": 4}
     assert calls == [(("r", "m"), options | {"allow_leakage": False})]
-
-
-def test_without_a_seed_ddi_draws_its_published_photos(monkeypatch):
-    monkeypatch.setattr(loading, "load_ddi", lambda *_, **options: options["seed"])
-
-    assert load_splits(DataArguments(dataset="ddi", root="r")) is None
 
 
 @pytest.mark.parametrize(("policy", "options"), [(None, {}), ("strict", {"malignancy_policy": "strict"})])
@@ -168,31 +122,7 @@ def test_painted_photos_are_split_by_the_painter_and_share_nothing():
     assert find_leakage(splits).empty
 
 
-@pytest.mark.usefixtures("few_painted")
-def test_painted_photos_are_of_the_one_row_format():
-    painted = paint_splits()
-
-    assert painted.features == FEATURES
-    assert painted[0]["image"].size == (256, 256)
-    assert len(set(painted["image_id"])) == 12
-
-
-@pytest.mark.usefixtures("few_painted")
-def test_a_fraction_of_the_painted_training_photos_is_balanced_by_tone():
-    splits = load_splits(DataArguments(label_fraction=0.5))
-
-    assert sorted(tone_labels(splits["train"])) == ["I-II", "III-IV", "V-VI"]
-    assert splits.num_rows == {"train": 3, "validation": 3, "test": 3}
-
-
 # One's own folder
-
-
-def test_splits_of_a_folder_are_those_of_its_table(write_folder):
-    splits = load_splits(from_folder(write_folder(num_photos=10)))
-
-    assert splits.num_rows == {"train": 4, "validation": 2, "test": 4}
-    assert all(rows.features == FEATURES for rows in splits.values())
 
 
 def test_splits_of_a_folder_without_them_are_drawn_with_the_seed(write_folder):
@@ -217,17 +147,6 @@ def test_the_label_fraction_is_one_of_the_training_photos_only(write_folder):
     assert set(splits["train"]["image_id"]) < set(whole["train"]["image_id"])
 
 
-def test_label_fractions_of_one_seed_are_nested(write_folder):
-    root = write_folder()
-
-    choices = [
-        set(load_splits(from_folder(root, label_fraction=fraction, label_seed=5))["train"]["image_id"])
-        for fraction in (0.25, 0.5, 0.75)
-    ]
-
-    assert choices[0] < choices[1] < choices[2]
-
-
 def test_a_label_fraction_of_no_training_photos_is_refused(write_folder):
     root = write_folder(num_photos=4, splits=["test"])
 
@@ -240,23 +159,6 @@ def test_one_skin_tone_is_kept_in_every_split(write_folder):
 
     assert {tone for rows in splits.values() for tone in tone_labels(rows)} == {"V-VI"}
     assert sum(splits.num_rows.values()) == 10
-
-
-def test_the_skin_tone_is_chosen_before_the_label_fraction(write_folder):
-    splits = load_splits(from_folder(write_folder(), skin_tone="V-VI", label_fraction=0.5))
-
-    assert splits["train"].num_rows == 2
-
-
-def test_an_unknown_skin_tone_is_refused_with_the_known_ones(write_folder):
-    with pytest.raises(ValueError, match=r"must be one of \['I-II', 'III-IV', 'V-VI'\], got '56'"):
-        load_splits(from_folder(write_folder(num_photos=3), skin_tone="56"))
-
-
-def test_splits_that_have_no_photo_of_a_skin_tone_are_absent(write_folder):
-    root = write_folder(num_photos=3, splits=["train", "validation", "test"])
-
-    assert load_splits(from_folder(root, skin_tone="V-VI")).num_rows == {"test": 1}
 
 
 def test_a_skin_tone_of_no_photo_is_refused(write_folder):
@@ -289,16 +191,6 @@ def test_photos_without_what_the_task_learns_from_are_left_out_and_counted(write
     assert [record.getMessage() for record in caplog.records] == [
         f"{10 - kept} of 10 photos are left out: no `{column}` is known."
     ]
-
-
-def test_where_everything_is_known_nothing_is_logged(write_folder, caplog):
-    load_splits(from_folder(write_folder(num_photos=5)))
-
-    assert [record for record in caplog.records if record.name.startswith("fedd_hf")] == []
-
-
-def test_a_mask_is_no_matter_for_classification(write_folder):
-    assert sum(load_splits(from_folder(write_folder(with_masks=[])), "classification").num_rows.values()) == 30
 
 
 def test_photos_that_teach_nothing_are_refused(write_folder):
@@ -346,22 +238,6 @@ def test_rows_without_a_recorded_split_keep_the_split_of_their_table(write_rows)
     assert load_splits(DataArguments(dataset="rows", root=write_rows())).num_rows == {"train": 20, "test": 10}
 
 
-def test_rows_of_one_table_without_recorded_splits_are_split_by_drawing(painted, tmp_path, monkeypatch):
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
-    (tmp_path / "rows").mkdir()
-    painted.to_parquet(tmp_path / "rows" / "train.parquet")
-
-    splits = load_splits(DataArguments(dataset="rows", root=str(tmp_path / "rows")))
-
-    assert list(splits) == ["train", "validation", "test"]
-
-
-def test_rows_are_of_the_one_format_whatever_other_columns_there_are(write_rows, painted):
-    root = write_rows(with_splits(painted).add_column("ita", [30.0] * 30))
-
-    assert load_rows(root).features == FEATURES
-
-
 def test_rows_of_another_format_are_refused_with_the_missing_columns(write_rows, painted):
     root = write_rows(painted.remove_columns(["mask", "skin_tone"]))
 
@@ -370,12 +246,3 @@ def test_rows_of_another_format_are_refused_with_the_missing_columns(write_rows,
 
 
 # Splits by name
-
-
-def test_a_split_is_returned_by_its_name(painted):
-    assert need_split(DatasetDict(train=painted), "train") is painted
-
-
-def test_a_split_that_is_not_there_is_refused_with_those_that_are(painted):
-    with pytest.raises(ValueError, match=r"The split 'test' is needed, but the dataset has only \['train'\]\."):
-        need_split(DatasetDict(train=painted), "test")

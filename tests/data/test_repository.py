@@ -6,11 +6,10 @@ from io import BytesIO
 import numpy as np
 import pytest
 import yaml
-from datasets import DatasetDict, get_dataset_config_names, load_dataset
-from huggingface_hub import DatasetCard
+from datasets import DatasetDict, load_dataset
 
 from fedd_hf.data.painted import paint_dataset
-from fedd_hf.data.repository import hash_file, read_manifest, write_repository
+from fedd_hf.data.repository import read_manifest, write_repository
 from fedd_hf.data.schema import FEATURES, make_dataset
 
 
@@ -62,19 +61,6 @@ def rows_of(dataset):
     ]
 
 
-def test_the_folder_holds_the_tables_the_card_and_the_manifest(folder):
-    tables = [table_of(folder, *names) for names in (("large", "train"), ("large", "validation"))]
-    tables += [table_of(folder, *names) for names in (("small", "train"), ("small", "test"))]
-
-    assert set(folder.rglob("*.*")) == {*tables, folder / "README.md", folder / "manifest.json"}
-
-
-def test_tables_are_named_by_their_split_and_their_hash(folder):
-    table = table_of(folder, "small", "test")
-
-    assert table.name == f"test-00000-of-00001-{hashlib.sha256(table.read_bytes()).hexdigest()[:16]}.parquet"
-
-
 @pytest.mark.parametrize("name", ["small", "large"])
 def test_every_configuration_loads_as_it_was_written(folder, configurations, name):
     loaded = load_dataset(str(folder), name)
@@ -83,17 +69,6 @@ def test_every_configuration_loads_as_it_was_written(folder, configurations, nam
     for split, rows in configurations[name].items():
         assert rows_of(loaded[split]) == rows_of(rows)
         assert loaded[split].features == FEATURES
-
-
-def test_the_first_configuration_is_the_default(folder, configurations):
-    assert load_dataset(str(folder))["test"]["image_id"][:] == configurations["small"]["test"]["image_id"][:]
-    assert sorted(get_dataset_config_names(str(folder))) == ["large", "small"]
-
-
-def test_chosen_rows_are_written_and_no_others(folder, painted):
-    written = load_dataset("parquet", data_files=str(table_of(folder, "large", "train")), split="train")
-
-    assert written["image_id"][:] == [painted["image_id"][index] for index in (5, 0, 3)]
 
 
 def test_two_writes_give_identical_bytes(folder, configurations, tmp_path):
@@ -111,15 +86,6 @@ def test_the_manifest_holds_the_facts_and_the_checksums_of_the_files(folder):
         "painter": "größer",
         "files": {name: hashlib.sha256(data).hexdigest() for name, data in tables.items()},
     }
-
-
-def test_the_card_is_what_was_rendered_of_the_configurations(folder):
-    card = DatasetCard.load(folder / "README.md")
-
-    assert card.text.strip() == "# Painted photos – größer als nichts"
-    assert card.data.license == "cc0-1.0"
-    is_default = {part["config_name"]: part.get("default", False) for part in card.data.configs}
-    assert is_default == {"small": True, "large": False}
 
 
 def test_the_card_counts_the_rows_and_the_bytes_of_the_files(folder, configurations):
@@ -144,28 +110,6 @@ def test_other_rows_written_to_the_same_place_are_loaded_instead_of_cached_ones(
         shutil.rmtree(tmp_path / "repository")
 
 
-def test_an_empty_folder_may_be_there_already(configurations, tmp_path):
-    (tmp_path / "empty").mkdir()
-
-    write_repository(tmp_path / "empty", configurations, render_card, {})
-
-    assert (tmp_path / "empty" / "README.md").is_file()
-
-
-def test_folders_above_are_made(configurations, tmp_path):
-    write_repository(str(tmp_path / "new" / "repository"), configurations, render_card, {})
-
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["repository"]
-
-
-def test_others_may_read_the_folder(configurations, tmp_path):
-    (tmp_path / "usual").mkdir()
-
-    write_repository(tmp_path / "repository", configurations, render_card, {})
-
-    assert (tmp_path / "repository").stat().st_mode == (tmp_path / "usual").stat().st_mode
-
-
 def test_a_folder_that_holds_files_is_refused_and_left_as_it_is(configurations, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("mine")
@@ -176,15 +120,6 @@ def test_a_folder_that_holds_files_is_refused_and_left_as_it_is(configurations, 
     assert files_of(tmp_path) == {"full/mine.txt": b"mine"}
 
 
-def test_a_file_in_the_place_of_the_folder_is_refused_and_left_as_it_is(configurations, tmp_path):
-    (tmp_path / "file").write_text("mine")
-
-    with pytest.raises(OSError, match="file"):
-        write_repository(tmp_path / "file", configurations, render_card, {})
-
-    assert files_of(tmp_path) == {"file": b"mine"}
-
-
 def test_a_card_that_fails_leaves_nothing_behind(configurations, tmp_path):
     def fail(_):
         raise RuntimeError("no template")
@@ -193,15 +128,6 @@ def test_a_card_that_fails_leaves_nothing_behind(configurations, tmp_path):
         write_repository(tmp_path / "repository", configurations, fail, {})
 
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_card_that_fails_leaves_an_empty_folder_empty(configurations, tmp_path):
-    (tmp_path / "empty").mkdir()
-
-    with pytest.raises(KeyError):
-        write_repository(tmp_path / "empty", configurations, {}.__getitem__, {})
-
-    assert list(tmp_path.rglob("*")) == [tmp_path / "empty"]
 
 
 @pytest.mark.parametrize("column", ["image", "mask"])
@@ -219,24 +145,12 @@ def test_an_image_that_is_a_path_is_refused_and_nothing_is_left(painted, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["photo.png"]
 
 
-def test_rows_without_a_mask_are_written(painted, tmp_path):
-    rows = make_dataset([painted.cast_column("image", FEATURES["image"])[0] | {"mask": None}], source="test")
-
-    write_repository(tmp_path / "repository", {"all": DatasetDict(train=rows)}, render_card, {})
-
-    assert load_dataset(str(tmp_path / "repository"), split="train")[0]["mask"] is None
-
-
 # Reading the manifest
 
 
 @pytest.fixture
 def folder_copy(folder, tmp_path):
     return shutil.copytree(folder, tmp_path / "copy")
-
-
-def test_the_manifest_of_a_whole_repository_is_returned(folder):
-    assert read_manifest(str(folder)) == json.loads((folder / "manifest.json").read_text())
 
 
 def test_every_file_that_is_missing_or_changed_is_told(folder_copy):
@@ -253,22 +167,9 @@ def test_every_file_that_is_missing_or_changed_is_told(folder_copy):
     ]
 
 
-def test_a_missing_manifest_is_named(folder_copy):
-    (folder_copy / "manifest.json").unlink()
-
-    with pytest.raises(FileNotFoundError, match=r"manifest\.json"):
-        read_manifest(folder_copy)
-
-
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"files": '])
 def test_a_damaged_manifest_is_named(folder_copy, text):
     (folder_copy / "manifest.json").write_text(text)
 
     with pytest.raises(ValueError, match=r"manifest\.json"):
         read_manifest(folder_copy)
-
-
-def test_the_hash_of_a_file_is_that_of_its_bytes(tmp_path):
-    (tmp_path / "file").write_bytes(b"bytes" * 100_000)
-
-    assert hash_file(tmp_path / "file") == hashlib.sha256(b"bytes" * 100_000).hexdigest()

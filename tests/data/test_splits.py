@@ -1,25 +1,18 @@
-import hashlib
-import math
 from collections import Counter
 from io import BytesIO
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from fedd_hf.data.leakage import find_leakage
 from fedd_hf.data.painted import paint_dataset
 from fedd_hf.data.schema import FEATURES, make_dataset, tone_labels
 from fedd_hf.data.splits import (
     draw_nested,
-    keep_photos,
     rank_photos,
     select_label_fraction,
     select_photos,
-    select_skin_tones,
     split_photos,
 )
-from fedd_hf.labels import SkinTone
 
 TONES = ["I-II", "III-IV", "V-VI", None]
 
@@ -52,63 +45,18 @@ def test_the_order_of_photos_is_fixed_for_ever():
     assert rank_photos(names, seed=1) == ["d", "e", "f", "a", "b", "c"]
 
 
-def test_the_order_is_that_of_the_hashes_of_seed_and_name():
-    names = [f"photo-{index}" for index in range(200)]
-    hashes = {hashlib.new("sha256", b"%d/%s" % (7, name.encode())).digest(): name for name in names}
-
-    assert rank_photos(names, seed=7) == [hashes[digest] for digest in sorted(hashes)]
-
-
-def test_the_order_does_not_depend_on_the_order_given():
-    names = [f"photo-{index}" for index in range(50)]
-
-    assert rank_photos(reversed(names), seed=3) == rank_photos(names, seed=3)
-
-
 # Nested choices
 
 STRATA = {f"photo-{index}": TONES[index % 3] for index in range(36)}
 
 
-def test_a_smaller_choice_is_part_of_a_larger_one_for_a_thousand_seeds():
+def test_a_smaller_choice_is_part_of_a_larger_one_for_a_hundred_seeds():
     sizes = [{"I-II": size, "III-IV": size, "V-VI": size} for size in (1, 2, 5, 12)]
 
-    for seed in range(1000):
+    for seed in range(100):
         choices = [draw_nested(STRATA, size, seed) for size in sizes]
 
         assert all(smaller < larger for smaller, larger in zip(choices, choices[1:], strict=False)), seed
-
-
-def test_every_stratum_gets_its_number_for_a_thousand_seeds():
-    numbers = {"I-II": 4, "III-IV": 1, "V-VI": 7}
-
-    for seed in range(1000):
-        assert Counter(STRATA[name] for name in draw_nested(STRATA, numbers, seed)) == numbers, seed
-
-
-def test_every_photo_of_a_stratum_is_drawn_about_as_often_as_another():
-    drawn = Counter(name for seed in range(1000) for name in draw_nested(STRATA, {"I-II": 3}, seed))
-
-    assert len(drawn) == 12
-    assert all(abs(count - 250) < 4.5 * math.sqrt(1000 * 0.25 * 0.75) for count in drawn.values())
-
-
-def test_the_choice_does_not_depend_on_the_order_of_the_photos():
-    backwards = dict(reversed(STRATA.items()))
-    numbers = {"I-II": 5, "V-VI": 2}
-
-    assert draw_nested(backwards, numbers, seed=0) == draw_nested(STRATA, dict(reversed(numbers.items())), seed=0)
-
-
-def test_other_photos_of_a_stratum_change_nothing_elsewhere():
-    more = STRATA | {f"more-{index}": "V-VI" for index in range(20)}
-    numbers = {"I-II": 5, "III-IV": 5}
-
-    assert draw_nested(more, numbers, seed=2) == draw_nested(STRATA, numbers, seed=2)
-
-
-def test_a_stratum_that_is_not_asked_for_is_not_drawn():
-    assert {STRATA[name] for name in draw_nested(STRATA, {"V-VI": 3}, seed=0)} == {"V-VI"}
 
 
 def test_a_stratum_with_too_few_photos_is_refused_by_name():
@@ -117,15 +65,6 @@ def test_a_stratum_with_too_few_photos_is_refused_by_name():
 
 
 # Label fractions
-
-
-def test_a_smaller_label_fraction_is_part_of_a_larger_one_for_a_hundred_seeds():
-    dataset = rows_of_tones(light=40, medium=20, dark=10, unknown=3)
-
-    for seed in range(100):
-        choices = [set(select_label_fraction(dataset, fraction, seed)["image_id"]) for fraction in (0.05, 0.1, 0.2)]
-
-        assert all(smaller < larger for smaller, larger in zip(choices, choices[1:], strict=False)), seed
 
 
 @pytest.mark.parametrize(
@@ -148,9 +87,8 @@ def test_every_tone_keeps_its_share_rounded_up(label_fraction, counts):
         assert [kept[tone] for tone in TONES] == counts, seed
 
 
-@pytest.mark.parametrize("size", [10, 20, 50, 100, 300])
-@pytest.mark.parametrize("percent", [7, 14, 28, 29, 55, 56, 57, 58])
-def test_a_whole_number_of_photos_is_not_rounded_up_by_an_error_of_floats(size, percent):
+@pytest.mark.parametrize(("percent", "size"), [(7, 100), (29, 100), (55, 20), (58, 50)])
+def test_a_whole_number_of_photos_is_not_rounded_up_by_an_error_of_floats(percent, size):
     kept = select_label_fraction(rows_of_tones(light=size), percent / 100)
 
     assert len(kept) == -(-percent * size // 100)
@@ -188,23 +126,6 @@ def test_a_number_of_photos_that_there_are_not_is_refused(number):
         select_photos(dataset, number, tone_labels(dataset))
 
 
-def test_kept_rows_are_whole_and_in_their_order():
-    dataset = rows_of_tones(light=10, dark=10)
-
-    kept = select_label_fraction(dataset, 0.3, seed=1)
-
-    positions = [dataset["image_id"].index(name) for name in kept["image_id"]]
-    assert positions == sorted(positions)
-    assert kept.features == FEATURES
-    assert kept[0] == dataset[positions[0]]
-
-
-def test_another_seed_chooses_other_photos():
-    dataset = rows_of_tones(light=30, dark=30)
-
-    assert len({tuple(select_label_fraction(dataset, 0.2, seed)["image_id"]) for seed in range(20)}) == 20
-
-
 @pytest.mark.parametrize("label_fraction", [0.0, -0.1, 1.01, 5, float("nan")])
 def test_a_label_fraction_outside_its_range_is_refused(label_fraction):
     with pytest.raises(ValueError, match=rf"`label_fraction` must lie in \(0, 1\], got {label_fraction}"):
@@ -212,29 +133,6 @@ def test_a_label_fraction_outside_its_range_is_refused(label_fraction):
 
 
 # Tones and names
-
-
-@pytest.mark.parametrize("wanted", [["V-VI"], [SkinTone.V_VI]])
-def test_photos_of_one_tone_are_kept(wanted):
-    kept = select_skin_tones(rows_of_tones(light=2, dark=2, unknown=1), wanted)
-
-    assert tone_labels(kept) == ["V-VI", "V-VI"]
-
-
-def test_photos_of_two_tones_are_kept_in_their_order():
-    kept = select_skin_tones(rows_of_tones(light=2, medium=2, dark=2), ["V-VI", SkinTone.I_II])
-
-    assert tone_labels(kept) == ["I-II", "V-VI", "I-II", "V-VI"]
-
-
-@pytest.mark.parametrize("tone", ["dark", "56", "v-vi"])
-def test_an_unknown_tone_is_refused_with_the_known_ones(tone):
-    with pytest.raises(ValueError, match=rf"must be one of \['I-II', 'III-IV', 'V-VI'\], got '{tone}'"):
-        select_skin_tones(rows_of_tones(light=2), [tone])
-
-
-def test_photos_are_kept_by_name_in_their_order():
-    assert keep_photos(rows_of_tones(light=5), {"photo-3", "photo-1"})["image_id"] == ["photo-1", "photo-3"]
 
 
 # Recorded splits
@@ -268,16 +166,6 @@ def test_recorded_splits_are_kept_as_they_are(painted):
         "large_test": [names[4]],
     }
     assert list(splits) == ["train", "validation", "test", "large_test"]
-
-
-def test_a_split_that_does_not_occur_is_absent(painted):
-    assert list(split_photos(with_values(painted.select(range(2)), split=["test", "train"]))) == ["train", "test"]
-
-
-def test_the_seed_does_not_touch_recorded_splits(painted):
-    recorded = with_values(painted, split=["train", "test"] * 30)
-
-    assert split_photos(recorded, seed=1)["test"]["image_id"] == split_photos(recorded, seed=2)["test"]["image_id"]
 
 
 def test_recorded_splits_of_unknown_names_are_refused_instead_of_left_out(painted):
@@ -328,13 +216,6 @@ def split_of_photo(splits):
     return {image_id: name for name, rows in splits.items() for image_id in rows["image_id"]}
 
 
-def test_every_photo_is_in_one_drawn_split(painted):
-    splits = split_photos(painted)
-
-    assert list(splits) == ["train", "validation", "test"]
-    assert sorted(name for rows in splits.values() for name in rows["image_id"]) == sorted(painted["image_id"])
-
-
 def test_drawn_splits_are_about_seventy_ten_and_twenty_percent(painted):
     for seed in range(10):
         sizes = split_photos(painted, seed).num_rows
@@ -353,34 +234,9 @@ def test_drawn_splits_hold_every_tone_and_both_labels(painted):
             assert set(splits[name]["malignant"]) == {True, False}, seed
 
 
-def test_one_seed_draws_one_split(painted):
-    assert split_of_photo(split_photos(painted, 4)) == split_of_photo(split_photos(painted, 4))
-
-
-def test_another_seed_draws_another_split(painted):
-    assert len({tuple(split_photos(painted, seed)["test"]["image_id"]) for seed in range(8)}) == 8
-
-
 def test_drawn_splits_never_leak(grouped):
     for seed in range(6):
         assert find_leakage(split_photos(grouped, seed)).empty, seed
-
-
-def test_groups_stay_together_in_drawn_splits(grouped):
-    groups = dict(zip(grouped["image_id"], grouped["group_id"], strict=True))
-
-    for seed in range(8):
-        places = {(groups[name], split) for name, split in split_of_photo(split_photos(grouped, seed)).items()}
-
-        assert max(Counter(group for group, _ in places if group).values()) == 1, seed
-
-
-def test_copies_stay_with_their_photo_in_drawn_splits(grouped, painted):
-    for seed in range(8):
-        place = split_of_photo(split_photos(grouped, seed))
-
-        for index, name in enumerate(painted["image_id"]):
-            assert index % 3 == 2 or place[name] == place[f"copy-{index}"], (seed, name)
 
 
 def test_a_chain_of_patients_and_look_alikes_stays_together(painted):
@@ -400,11 +256,6 @@ def test_a_chain_of_patients_and_look_alikes_stays_together(painted):
         assert len({place[row["image_id"]] for row in chain}) == 1, seed
 
 
-def test_too_few_photos_to_draw_are_refused_with_the_remedy(painted):
-    with pytest.raises(ValueError, match=r"at least 10 patients, .* got 9\. Write the split of each photo"):
-        split_photos(painted.select(range(9)))
-
-
 def test_too_few_patients_to_draw_are_refused_however_many_photos_there_are(painted):
     with pytest.raises(ValueError, match="at least 10 patients, lesions or single photos, got 3"):
         split_photos(with_values(painted, group_id=["P", "Q", "R"] * 20))
@@ -417,31 +268,3 @@ def test_ten_photos_are_enough_to_draw_though_no_stratum_has_ten(painted, num_ph
 
         assert list(sizes) == ["train", "validation", "test"]
         assert sizes["train"] == pytest.approx(0.7 * num_photos, abs=3)
-
-
-def test_small_sets_are_still_drawn_by_malignancy(painted):
-    for seed in range(10):
-        splits = split_photos(painted.select(range(30)), seed)
-
-        assert sum(splits["train"]["malignant"]) == pytest.approx(len(splits["train"]) / 2, abs=1.5), seed
-
-
-def test_photos_of_unknown_label_and_tone_are_drawn_too(painted):
-    unknown = with_values(painted.select(range(20)), malignant=[None] * 20, skin_tone=[None] * 20)
-
-    assert sum(split_photos(unknown).num_rows.values()) == 20
-
-
-def test_drawing_warns_of_nothing(painted, recwarn):
-    split_photos(with_values(painted.select(range(21)), skin_tone=[0] * 18 + [2] * 3))
-
-    assert [warning for warning in recwarn if "class" in str(warning.message)] == []
-
-
-def test_rows_keep_their_photos_when_they_are_split(painted):
-    place = {name: np.asarray(image) for name, image in zip(painted["image_id"], painted["image"], strict=True)}
-
-    for rows in split_photos(painted).values():
-        for row in rows:
-            assert np.array_equal(np.asarray(row["image"]), place[row["image_id"]])
-            assert isinstance(row["image"], Image.Image)

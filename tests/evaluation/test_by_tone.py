@@ -1,7 +1,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import jaccard_score, roc_auc_score
 
 from fedd_hf.evaluation import by_tone
 from fedd_hf.evaluation.by_tone import (
@@ -9,18 +8,14 @@ from fedd_hf.evaluation.by_tone import (
     choose_thresholds,
     classification_by_tone,
     classification_gaps,
-    mean_of_tones,
     photos_of,
-    sample_of,
     segmentation_by_tone,
-    segmentation_gaps,
     tabulate_by_tone,
     tabulate_gaps,
-    within,
     worst_by_tone,
 )
 from fedd_hf.evaluation.coverage import FLAG
-from fedd_hf.evaluation.intervals import holm, value_of
+from fedd_hf.evaluation.intervals import holm
 from fedd_hf.labels import SkinTone
 
 TONES = [tone.label for tone in SkinTone]
@@ -102,42 +97,6 @@ def test_segmentation_of_two_images_by_hand():
     assert cell(table, "mean_iou", "all") == pytest.approx((3 / 4 + 4 / 5) / 2)
 
 
-def test_values_pool_the_pixels_of_a_group(random_maps):
-    tones = ["I-II", "III-IV", "V-VI"] * 4
-
-    table = segmentation_by_tone(segmentation_table(random_maps, tones))
-
-    for tone in ("all", *TONES):
-        pairs = [pair for pair, of in zip(random_maps, tones, strict=True) if tone in ("all", of)]
-        truth, said = (np.concatenate([np.ravel(pair[i]) for pair in pairs]) for i in (0, 1))
-        assert cell(table, "mean_iou", tone) == pytest.approx(jaccard_score(truth, said, average="macro"))
-        lesion = jaccard_score(truth == 1, said == 1)
-        assert cell(table, "lesion_iou", tone) == pytest.approx(lesion)
-        assert cell(table, "lesion_dice", tone) == pytest.approx(2 * lesion / (1 + lesion))
-
-
-def test_malignancy_of_four_images_by_hand():
-    table = classification_by_tone(
-        classification_table(["I-II"] * 4, y_true=[0, 0, 1, 1], y_score=[0.1, 0.7, 0.6, 0.9])
-    )
-
-    assert cell(table, "auroc", "I-II") == pytest.approx(3 / 4)
-    assert cell(table, "balanced_accuracy", "I-II") == pytest.approx(3 / 4)
-    assert cell(table, "auroc", "I-II", "n") == 4
-
-
-def test_auroc_of_each_tone_is_that_of_scikit_learn():
-    rng = np.random.default_rng(1)
-    y_true, y_score = rng.integers(0, 2, 60), rng.random(60)
-
-    table = classification_by_tone(classification_table(TONES * 20, y_true, y_score))
-
-    of_tones = [roc_auc_score(y_true[index::3], y_score[index::3]) for index in range(3)]
-    assert [cell(table, "auroc", tone) for tone in TONES] == pytest.approx(of_tones)
-    assert cell(table, "auroc", "all") == pytest.approx(roc_auc_score(y_true, y_score))
-    assert cell(table, "auroc", "mean of tones") == pytest.approx(np.mean(of_tones))
-
-
 def test_thresholds_of_test_and_validation_photos_are_applied_side_by_side():
     test = classification_table(["I-II"] * 4, [0, 0, 1, 1], [0.1, 0.2, 0.3, 0.4])
     validation = classification_table(["I-II"] * 4, [0, 0, 1, 1], [0.1, 0.3, 0.36, 0.9])
@@ -147,13 +106,6 @@ def test_thresholds_of_test_and_validation_photos_are_applied_side_by_side():
     assert choose_thresholds(test, validation) == pytest.approx({"test_youden": 0.25, "validation_youden": 0.33})
     rules = ("", "_test_youden", "_validation_youden")
     assert [cell(table, f"accuracy{rule}", "all") for rule in rules] == [0.5, 1.0, 0.75]
-
-
-def test_without_validation_photos_there_is_no_threshold_of_theirs():
-    table = classification_by_tone(classification_table(["I-II"] * 4, [0, 0, 1, 1], [0.1, 0.2, 0.3, 0.4]))
-
-    assert not table["metric"].str.contains("validation").any()
-    assert table["metric"].nunique() == 2 + 5 * 2
 
 
 # --- rows ------------------------------------------------------------------------------------------------------------
@@ -169,15 +121,6 @@ def test_rows_are_all_images_first_then_the_tones_in_their_order_then_their_mean
     assert table["metric"].tolist() == metrics * 5
 
 
-def test_every_number_says_of_how_many_photos_it_is(random_maps):
-    tones = ["I-II"] * 7 + ["V-VI"] * 3 + [None] * 2
-
-    table = segmentation_by_tone(segmentation_table(random_maps, tones))
-
-    numbers = {tone: cell(table, "mean_iou", tone, "n") for tone in ("all", "I-II", "V-VI", "mean of tones")}
-    assert numbers == {"all": 12, "I-II": 7, "V-VI": 3, "mean of tones": 10}
-
-
 def test_photos_of_unknown_tone_count_in_all_only(random_maps):
     with_tone = segmentation_by_tone(segmentation_table(random_maps[:6], ["I-II"] * 6))
 
@@ -189,16 +132,6 @@ def test_photos_of_unknown_tone_count_in_all_only(random_maps):
     assert cell(table, "mean_iou", "all") != cell(with_tone, "mean_iou", "all")
 
 
-def test_photos_none_of_which_has_a_tone_have_one_row_a_metric(random_maps):
-    predictions = segmentation_table(random_maps, [None] * 12)
-
-    table = segmentation_by_tone(predictions)
-
-    assert table["skin_tone"].unique().tolist() == ["all"]
-    assert segmentation_gaps(predictions).empty
-    assert worst_by_tone(table).empty
-
-
 def test_clusters_are_patients_where_they_are_known_and_photos_elsewhere():
     groups = ["a", "a", "b", None, None, "c"]
 
@@ -208,57 +141,6 @@ def test_clusters_are_patients_where_they_are_known_and_photos_elsewhere():
 
     numbers = {tone: cell(table, "auroc", tone, "clusters") for tone in ("all", "I-II", "V-VI", "mean of tones")}
     assert numbers == {"all": 5, "I-II": 3, "V-VI": 2, "mean of tones": 5}
-
-
-def test_without_a_column_of_patients_every_photo_is_a_cluster(random_maps):
-    predictions = segmentation_table(random_maps, TONES * 4)
-
-    photos = photos_of(predictions)
-
-    assert "group_id" not in predictions
-    assert photos["group_id"].isna().all()
-    assert len(np.unique(sample_of(photos).clusters)) == 12
-    assert segmentation_by_tone(predictions).equals(
-        segmentation_by_tone(segmentation_table(random_maps, TONES * 4, group_id=[None] * 12))
-    )
-
-
-def test_a_patient_with_two_tones_is_a_cluster_of_both():
-    table = classification_by_tone(
-        classification_table(
-            ["I-II", "V-VI", "I-II", "V-VI"], [0, 1, 1, 0], [0.1, 0.8, 0.6, 0.3], group_id=["a", "a", "b", "c"]
-        )
-    )
-
-    assert [cell(table, "auroc", tone, "clusters") for tone in ("all", "I-II", "V-VI")] == [3, 2, 2]
-    assert [cell(table, "auroc", tone) for tone in ("I-II", "V-VI")] == [1.0, 1.0]
-
-
-def test_photos_are_in_the_order_of_their_ids():
-    predictions = classification_table(["I-II", "V-VI", None], [0, 1, 0], [0.1, 0.2, 0.3])[::-1]
-
-    photos = photos_of(predictions)
-
-    assert photos["image_id"].tolist() == ["000", "001", "002"]
-    assert sample_of(photos).tones.tolist() == ["I-II", "V-VI", "unknown"]
-    assert sample_of(photos).kinds.tolist() == ["0", "1", "0"]
-
-
-@pytest.mark.parametrize("table", [segmentation_by_tone, segmentation_gaps])
-def test_the_order_of_the_predictions_does_not_matter(table, random_maps):
-    predictions = segmentation_table(random_maps, TONES * 4)
-    last_first = predictions.iloc[::-1].assign(label=lambda rows: pd.Categorical(rows["label"], LABELS))
-    last_first = last_first.sort_values("label", kind="stable").astype({"label": str})
-
-    pd.testing.assert_frame_equal(table(last_first), table(predictions))
-
-
-def test_ids_that_are_numbers_are_ids():
-    predictions = classification_table(["I-II"] * 4, [0, 1, 0, 1], [0.1, 0.8, 0.3, 0.9])
-
-    numbered = classification_by_tone(predictions.assign(image_id=[0, 1, 2, 3]))
-
-    pd.testing.assert_frame_equal(numbered, classification_by_tone(predictions))
 
 
 # --- intervals -------------------------------------------------------------------------------------------------------
@@ -273,24 +155,6 @@ def test_intervals_contain_their_values_and_come_out_the_same_again(random_maps)
     pd.testing.assert_frame_equal(segmentation_by_tone(predictions), table)
 
 
-def test_malignancy_intervals_contain_their_values():
-    rng = np.random.default_rng(4)
-    y_true = rng.integers(0, 2, 90)
-
-    table = classification_by_tone(classification_table(TONES * 30, y_true, rng.random(90) + 0.3 * y_true))
-
-    known = table[table["value"] < 1]
-    assert ((known["low"] <= known["value"]) & (known["value"] <= known["high"])).all()
-
-
-def test_where_all_photos_are_decided_rightly_there_is_no_interval():
-    """The draws do not vary. That says nothing of photos that were not seen."""
-    table = classification_by_tone(classification_table(["I-II"] * 8, [0, 1] * 4, [0.1, 0.9] * 4))
-
-    assert (table["value"] == 1).all()
-    assert table[["low", "high"]].isna().all(axis=None)
-
-
 def test_a_single_photo_of_a_tone_has_a_value_and_no_interval(random_maps):
     table = segmentation_by_tone(segmentation_table(random_maps, ["I-II"] * 11 + ["V-VI"]))
 
@@ -298,15 +162,6 @@ def test_a_single_photo_of_a_tone_has_a_value_and_no_interval(random_maps):
     assert row["n"] == 1
     assert np.isfinite(row["value"])
     assert np.isnan([row["low"], row["high"]]).all()
-
-
-@pytest.mark.filterwarnings("error")
-def test_one_photo_alone_has_values_and_no_intervals(random_maps):
-    table = segmentation_by_tone(segmentation_table(random_maps[:1], ["V-VI"]))
-
-    assert table["skin_tone"].unique().tolist() == ["all", "V-VI", "mean of tones"]
-    assert table["value"].notna().all()
-    assert table[["low", "high"]].isna().all(axis=None)
 
 
 @pytest.mark.filterwarnings("error")
@@ -334,19 +189,6 @@ def test_a_tone_without_a_malignant_photo_has_no_auroc_but_is_shown():
     assert np.isfinite([cell(table, name, "V-VI") for name in ("accuracy", "specificity")]).all()
 
 
-@pytest.mark.filterwarnings("error")
-def test_a_tone_with_one_malignant_photo_has_a_value_and_no_interval():
-    rng = np.random.default_rng(3)
-
-    table = classification_by_tone(
-        classification_table(["V-VI"] * 9 + ["I-II"] * 10, [1] + [0] * 8 + [0, 1] * 5, rng.random(19))
-    )
-
-    assert np.isfinite(cell(table, "auroc", "V-VI"))
-    assert np.isnan([cell(table, "auroc", "V-VI", "low"), cell(table, "auroc", "mean of tones", "low")]).all()
-    assert np.isfinite([cell(table, "auroc", tone, "low") for tone in ("I-II", "all")]).all()
-
-
 # --- the mean of tones -----------------------------------------------------------------------------------------------
 
 
@@ -358,18 +200,6 @@ def test_the_mean_of_tones_gives_every_tone_the_same_weight():
 
     assert cell(table, "score", "mean of tones") == pytest.approx(0.5)
     assert cell(table, "score", "all") == pytest.approx(9 / 12)
-
-
-def test_the_mean_of_tones_is_over_the_tones_that_occur():
-    sample = sample_of(photos_table(["I-II", "V-VI", "V-VI", None]))
-
-    assert value_of(mean_of_tones(mean_metric([0.2, 0.5, 0.7, 9.0]), sample), sample) == pytest.approx(0.4)
-
-
-def test_a_metric_within_photos_is_that_of_these_alone():
-    members = np.array([True, False, True])
-
-    assert within(mean_metric([1, 50, 3]), members)(np.array([[1.0, 1.0, 3.0]])).item() == pytest.approx(10 / 4)
 
 
 # --- gaps ------------------------------------------------------------------------------------------------------------
@@ -393,11 +223,6 @@ def test_gaps_are_between_each_two_tones_the_darker_minus_the_lighter(gaps):
     assert first[["n_reference", "n"]].to_numpy().tolist() == [[20, 10], [20, 10], [10, 10]]
 
 
-def test_a_gap_lies_within_its_interval_and_is_beside_what_the_sample_could_show(gaps):
-    assert ((gaps["low"] < gaps["difference"]) & (gaps["difference"] < gaps["high"])).all()
-    assert (gaps["minimum_detectable_gap"] > 0).all()
-
-
 def test_p_values_are_corrected_within_each_metric(gaps):
     assert gaps["metric"].tolist() == ["first"] * 3 + ["second"] * 3
     for _, of_metric in gaps.groupby("metric"):
@@ -419,26 +244,6 @@ def test_pairs_in_which_a_metric_is_undefined_are_shown_and_not_corrected_for():
     assert of_auroc["p_holm"].iloc[1] == of_auroc["p_value"].iloc[1]
 
 
-def test_only_tones_that_occur_are_compared():
-    table = tabulate_gaps({"score": mean_metric([0.1, 0.2, 0.4, 0.3])}, photos_table(["I-II", "I-II", "V-VI", "V-VI"]))
-
-    assert table[["reference", "skin_tone"]].to_numpy().tolist() == [["I-II", "V-VI"]]
-
-
-def test_photos_of_one_tone_have_no_gap_and_a_table_with_the_same_columns():
-    table = tabulate_gaps({"score": mean_metric([0.1, 0.2])}, photos_table(["V-VI", "V-VI"]))
-
-    assert list(table) == GAP_COLUMNS
-    assert table.empty
-
-
-def test_the_ratio_to_a_tone_without_any_success_is_undefined():
-    table = tabulate_gaps({"score": mean_metric([0, 0, 0.4, 0.3])}, photos_table(["I-II", "I-II", "V-VI", "V-VI"]))
-
-    assert np.isnan(table["ratio"].item())
-    assert table["difference"].item() == pytest.approx(0.35)
-
-
 # --- the worst tone --------------------------------------------------------------------------------------------------
 
 
@@ -454,18 +259,6 @@ def test_the_worst_tone_has_the_lowest_value_of_each_metric_and_keeps_its_whole_
     assert list(worst) == COLUMNS
     assert worst[["metric", "skin_tone", "n"]].to_numpy().tolist() == [["first", "III-IV", 2], ["second", "I-II", 2]]
     assert worst["value"].tolist() == pytest.approx([0.15, 0.15])
-
-
-def test_a_tone_of_which_nothing_is_known_is_not_the_worst():
-    rows = pd.DataFrame(
-        [
-            {"metric": metric, "skin_tone": tone, "value": value}
-            for metric, values in {"first": [0.1, 0.5, np.nan, 0.4, 0.2], "second": [0.1] + [np.nan] * 4}.items()
-            for tone, value in zip(GROUPS, values, strict=True)
-        ]
-    )
-
-    assert worst_by_tone(rows)[["metric", "skin_tone", "value"]].to_numpy().tolist() == [["first", "V-VI", 0.4]]
 
 
 # --- flags -----------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Every metric against other libraries on 1,000 random small cases; photo weights against repeated photos.
+"""Every metric against other libraries on 300 random small cases; photo weights against repeated photos.
 
 Cases share one predictions table: the weights choose the photos of each, as they choose those of a skin tone.
 """
@@ -22,12 +22,12 @@ from sklearn.metrics import (
 from torchmetrics.functional.classification import multiclass_jaccard_index
 from torchmetrics.functional.segmentation import mean_iou as mean_iou_by_photo
 
-from fedd_hf.evaluation.by_tone import classification_gaps, photos_of, sample_of, within
+from fedd_hf.evaluation.by_tone import classification_gaps, photos_of, sample_of
 from fedd_hf.evaluation.classification import classification_metrics, youden_threshold
 from fedd_hf.evaluation.intervals import draw_weights
 from fedd_hf.evaluation.segmentation import COUNTS, segmentation_metrics
 
-NUM_CASES = 1000
+NUM_CASES = 300
 LABELS = ["background", "lesion", "marker", "skin"]
 NUM_LABELS = len(LABELS)
 MAPS = (4, 24)  # photos of a case, pixels of a photo
@@ -95,7 +95,7 @@ def test_cases_have_absent_classes_and_lesions_in_some_photos_only(maps, segment
     assert 0.05 < segmented["lesion_iou"].isna().mean() < 0.5
     assert (segmented["iou_lesion"] == 0).any()
     assert (segmented["iou_skin"] == 1).any()
-    assert (has_lesion.any(axis=1) & ~has_lesion.all(axis=1)).sum() > 100
+    assert (has_lesion.any(axis=1) & ~has_lesion.all(axis=1)).sum() > 30
 
 
 @pytest.mark.parametrize(("name", "score"), [("iou", jaccard_score), ("dice", f1_score)])
@@ -138,24 +138,6 @@ def test_means_over_photos_are_those_of_torchmetrics(maps, segmented):
 
     for name, values in expected.items():
         assert segmented[name].tolist() == pytest.approx(values.tolist(), rel=1e-5, nan_ok=True)
-
-
-def test_mean_iou_is_the_one_that_evaluate_defines(maps, segmented):
-    """Areas are added over the data set; a class without area is NaN, and left out of the mean."""
-    per_category = []
-    for truth, said in zip(*maps, strict=True):
-        intersections, unions = np.zeros(NUM_LABELS), np.zeros(NUM_LABELS)
-        for of_truth, of_said in zip(truth, said, strict=True):
-            areas = [
-                np.bincount(part, minlength=NUM_LABELS) for part in (of_said[of_said == of_truth], of_said, of_truth)
-            ]
-            intersections += areas[0]
-            unions += areas[1] + areas[2] - areas[0]
-        per_category.append(np.divide(intersections, unions, out=np.full(NUM_LABELS, np.nan), where=unions > 0))
-
-    ours = segmented[[f"iou_{label}" for label in LABELS]].to_numpy()
-    assert ours == pytest.approx(np.array(per_category), nan_ok=True)
-    assert segmented["mean_iou"].tolist() == pytest.approx(np.nanmean(per_category, axis=1).tolist())
 
 
 # --- malignancy ------------------------------------------------------------------------------------------------------
@@ -274,7 +256,7 @@ def test_gaps_are_those_of_metric_frame(scored, frames, name):
         of_cases(method="between_groups")[name].astype(float) for of_cases in (frames.difference, frames.ratio)
     )
 
-    for case in range(6):
+    for case in ratios.index[ratios > 0][:6]:  # of a tone without any success the ratio is undefined
         gaps = classification_gaps(score_table(*(part[case] for part in scored), TONES))
         of_metric = gaps[gaps["metric"] == name]
         assert of_metric["difference"].abs().max() == pytest.approx(differences[case])
@@ -297,7 +279,7 @@ def test_largest_differences_and_smallest_ratios_of_tones_are_those_of_metric_fr
 
 
 def assert_weights_repeat_photos(make_metrics, make_table, columns):
-    """Compare 1,000 random weights of some photos with photos that are there as often."""
+    """Compare 300 random weights of some photos with photos that are there as often."""
     num_photos = len(columns[0])
     weights = np.random.default_rng(2).integers(0, 4, (NUM_CASES, num_photos))
     photos = np.concatenate([np.repeat(np.arange(num_photos), row) for row in weights])
@@ -410,16 +392,3 @@ def test_draws_of_patients_spread_as_those_of_scipy_that_draws_patients():
     draws = classification_metrics(table)["accuracy"](draw_weights(sample_of(photos_of(table)), NUM_DRAWS))
 
     assert_draws_agree(draws, (np.arange(len(right)),), statistic)
-
-
-def test_draws_within_a_tone_spread_as_those_of_its_photos_alone():
-    rng = np.random.default_rng(0)
-    y_true, y_score = np.tile([0, 1, 0], 30), rng.random(90)
-    table = score_table(y_true, y_score, np.repeat(np.unique(TONES), 30))
-    sample = sample_of(photos_of(table))
-    balanced_accuracy = within(classification_metrics(table)["balanced_accuracy"], sample.tones == "I-II")
-
-    draws = balanced_accuracy(draw_weights(sample, NUM_DRAWS))
-
-    of_tone = [y_score[:30][y_true[:30] == label] for label in (0, 1)]
-    assert_draws_agree(draws, of_tone, balanced_accuracy_of)

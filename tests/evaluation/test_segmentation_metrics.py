@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fedd_hf.evaluation.segmentation import COUNTS, dice, iou, segmentation_metrics, stack_counts
+from fedd_hf.evaluation.segmentation import COUNTS, dice, iou, segmentation_metrics
 
 LABELS = ["background", "lesion", "skin"]
 
@@ -37,13 +37,6 @@ SMALL_AND_RIGHT = [1, 1, 2, 2], [1, 1, 2, 2]
 LARGE_AND_MISSED = [1, 1, 1, 1, 2, 2, 2, 2], [1, 2, 2, 2, 2, 2, 2, 2]
 
 
-def test_iou_and_dice_of_one_class_by_hand():
-    counts = np.array([1, 2, 3, 4])
-
-    assert iou(counts) == pytest.approx(1 / 6)
-    assert dice(counts) == pytest.approx(2 / 7)
-
-
 def test_every_metric_of_two_photos_by_hand():
     values = values_of(table_of(SMALL_AND_RIGHT, LARGE_AND_MISSED))
 
@@ -67,15 +60,6 @@ def test_every_metric_of_two_photos_by_hand():
     )
 
 
-def test_pooled_metrics_belong_to_large_lesions_and_means_over_photos_to_all_alike():
-    small_and_wrong, large_and_right = ([1, 2], [2, 2]), ([1] * 99 + [2], [1] * 99 + [2])
-
-    values = values_of(table_of(small_and_wrong, large_and_right))
-
-    assert values["lesion_iou"] == pytest.approx(99 / 100)
-    assert values["lesion_iou_per_image"] == pytest.approx(1 / 2)
-
-
 def test_a_class_that_is_neither_there_nor_predicted_is_nan_and_left_out_of_the_mean():
     truth, said = [1, 1, 2, 2], [1, 2, 2, 2]
 
@@ -83,22 +67,6 @@ def test_a_class_that_is_neither_there_nor_predicted_is_nan_and_left_out_of_the_
     assert np.isnan(dice(counts_of(truth, said))).tolist() == [True, False, False]
     assert values_of(table_of((truth, said)))["mean_iou"] == pytest.approx((1 / 2 + 2 / 3) / 2)
     assert values_of(table_of((truth, said)))["mean_iou_per_image"] == pytest.approx((1 / 2 + 2 / 3) / 2)
-
-
-def test_a_class_that_is_only_predicted_or_only_there_scores_0_and_counts_in_the_mean():
-    values = values_of(table_of(([1, 1, 2], [0, 0, 2])))
-
-    assert (values["iou_lesion"], values["iou_background"], values["iou_skin"]) == (0.0, 0.0, 1.0)
-    assert values["mean_iou"] == pytest.approx(1 / 3)
-
-
-def test_means_over_photos_skip_those_in_which_they_are_undefined():
-    without_lesion = [0, 2, 2, 0], [0, 2, 2, 0]
-
-    values = values_of(table_of(without_lesion, LARGE_AND_MISSED))
-
-    assert values["lesion_iou_per_image"] == pytest.approx(1 / 4)
-    assert values["mean_iou_per_image"] == pytest.approx((1 + (1 / 4 + 4 / 7) / 2) / 2)
 
 
 @pytest.mark.filterwarnings("error")
@@ -112,18 +80,6 @@ def test_photos_without_any_lesion_have_no_lesion_metric_but_a_mean_over_classes
     assert values["mean_iou"] == pytest.approx((3 / 4 + 2 / 3) / 2)
 
 
-@pytest.mark.filterwarnings("error")
-def test_photos_without_a_pixel_that_counts_have_no_metric():
-    assert np.isnan(list(values_of(table_of(([255], [255]), ([255], [255]))).values())).all()
-
-
-def test_one_photo_has_the_same_value_pooled_and_per_photo():
-    values = values_of(table_of(LARGE_AND_MISSED))
-
-    assert values["lesion_iou"] == values["lesion_iou_per_image"] == pytest.approx(1 / 4)
-    assert values["mean_iou"] == values["mean_iou_per_image"]
-
-
 def test_a_model_without_a_lesion_class_has_no_lesion_metric():
     table = table_of(SMALL_AND_RIGHT)
 
@@ -132,54 +88,6 @@ def test_a_model_without_a_lesion_class_has_no_lesion_metric():
     assert list(metrics) == [
         "mean_iou", "mean_dice", "mean_iou_per_image", "iou_background", "dice_background", "iou_skin", "dice_skin"
     ]  # fmt: skip
-
-
-def test_a_photo_of_weight_0_does_not_count():
-    both = table_of(SMALL_AND_RIGHT, LARGE_AND_MISSED)
-
-    assert values_of(both, [1, 0]) == pytest.approx(values_of(table_of(SMALL_AND_RIGHT)), nan_ok=True)
-
-
-@pytest.mark.filterwarnings("error")
-def test_weights_of_0_alone_leave_every_metric_undefined():
-    assert np.isnan(list(values_of(table_of(SMALL_AND_RIGHT), [0]).values())).all()
-
-
-def test_metrics_of_many_weights_are_those_of_one_after_the_other():
-    table = table_of(SMALL_AND_RIGHT, LARGE_AND_MISSED, ([1, 2], [2, 1]))
-    weights = np.array([[1, 1, 1], [2, 0, 1], [0, 0, 3], [0, 0, 0]], dtype=float)
-
-    for metric in segmentation_metrics(table).values():
-        together = metric(weights)
-
-        assert together.shape == (4,)
-        assert together.tolist() == pytest.approx([metric(row[None]).item() for row in weights], nan_ok=True)
-
-
-def test_counts_are_stacked_by_image_and_class():
-    rows = [
-        {"image_id": image, "label": label, **dict(zip(COUNTS, [10 * i + j, 1, 2, 3], strict=True))}
-        for i, image in enumerate(["b", "a"])
-        for j, label in enumerate(["skin", "lesion", "background"])
-    ]
-
-    labels, counts = stack_counts(pd.DataFrame(rows))
-
-    assert labels == ["skin", "lesion", "background"]
-    assert counts[..., 0].tolist() == [[10, 11, 12], [0, 1, 2]]  # "a" before "b"
-    assert counts[..., 1:].tolist() == [[[1, 2, 3]] * 3] * 2
-
-
-def test_the_order_of_the_rows_does_not_matter():
-    """A table that was sorted, filtered or joined on the way must not mix photos or classes."""
-    rng = np.random.default_rng(1)
-    photos = [(rng.integers(0, 3, 40), rng.integers(0, 3, 40)) for _ in range(5)]
-    table = table_of(*photos)
-    shuffled = table.sample(frac=1, random_state=0)
-
-    weights = [1, 0, 2, 5, 1]
-
-    assert values_of(shuffled, weights) == pytest.approx(values_of(table, weights))
 
 
 def test_a_photo_that_lacks_a_class_is_named():

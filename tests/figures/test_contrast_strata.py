@@ -45,14 +45,6 @@ def test_strata_are_named_by_their_contrast_and_every_point_by_its_number_of_pho
     assert numbers == ["1", "3", "2", "4", "3", "5"]
 
 
-def test_whiskers_are_the_intervals():
-    contrast = {"edges": EDGES, "rows": [stratum_row(2, "I-II", 0.6, low=0.35, high=0.9)]}
-
-    (axis,) = draw_contrast(contrast).axes
-
-    assert [0.35, 0.9] in [list(line.get_ydata()) for line in axis.lines]
-
-
 def test_a_flagged_point_is_hollow_and_the_caption_says_why(contrast):
     contrast["rows"][0]["flag"] = "coverage < 90 %"
 
@@ -73,11 +65,6 @@ def test_a_stratum_that_has_no_value_keeps_its_place_and_number(nothing):
     (axis,) = figure.axes
     assert points_of(axis) == [(1.0, 0.6)]
     assert [label.get_text() for label in axis.get_xticklabels(minor=True)] == ["10", "0"]
-
-
-def test_photos_without_contrast_are_counted_in_the_caption(contrast):
-    assert "n = 7" in draw_contrast(contrast | {"without_contrast": 7}).get_supxlabel()
-    assert "Left out" not in draw_contrast(contrast).get_supxlabel()
 
 
 def test_no_known_contrast_is_said():

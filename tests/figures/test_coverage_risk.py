@@ -32,12 +32,6 @@ def test_each_group_has_its_curve(coverage_risk):
     assert len({line.get_marker() for line in curves}) == 3
 
 
-def test_the_threshold_is_marked_on_the_curves(coverage_risk):
-    axis = draw_coverage_risk(coverage_risk).axes[0]
-
-    assert [0.8, 0.8] in [list(line.get_xdata()) for line in axis.lines]
-
-
 def test_what_the_joint_threshold_does_is_drawn_with_intervals(coverage_risk):
     _, *panels = draw_coverage_risk(coverage_risk).axes
 
@@ -60,8 +54,3 @@ def test_what_cannot_be_said_leaves_its_place_empty(coverage_risk, nothing):
     figure.draw_without_rendering()
     places = {float(line.get_ydata()[0]) for line in figure.axes[1].lines}
     assert places == {0, 2}
-
-
-def test_no_rows_are_refused():
-    with pytest.raises(ValueError, match="no `rows` of coverage"):
-        draw_coverage_risk({"rows": [], "curve": []})

@@ -69,10 +69,6 @@ def test_panels_say_what_they_show(published):
     assert next(text.get_text() for text in legend.get_texts()) == "FEDD"
 
 
-def test_without_intervals_the_caption_does_not_speak_of_them(published):
-    assert draw_label_efficiency(published, "large_test").get_supxlabel() == ""
-
-
 def test_methods_differ_by_colour_and_marker_and_stand_side_by_side():
     rows = [curve_row(method, fraction) for method in ("FEDD", "VGG16", "other") for fraction in (0.05, 0.10)]
 
@@ -86,26 +82,6 @@ def test_methods_differ_by_colour_and_marker_and_stand_side_by_side():
     assert np.mean(places) == pytest.approx(30)
     assert len(set(places)) == 3
     assert max(places) - min(places) < 15  # half the way to the next number of photos
-
-
-def test_a_single_number_of_labelled_photos_takes_half_the_width():
-    rows = [curve_row(method, 0.05) for method in ("FEDD", "VGG16", "raw colour")]
-
-    alone = draw_label_efficiency(rows, "large_test", ["mean_iou"], ["I-II"])
-    among_others = draw_label_efficiency([*rows, curve_row("FEDD", 0.10)], "large_test", ["mean_iou"], ["I-II"])
-
-    assert 2 * alone.get_figwidth() == among_others.get_figwidth()
-
-
-def test_whiskers_are_the_intervals():
-    rows = [curve_row("FEDD", 0.05, 0.5), curve_row("FEDD", 0.10, 0.6, low=0.35, high=0.65)]
-
-    (axis,) = draw_label_efficiency(rows, "large_test", ["mean_iou"], ["I-II"]).axes
-
-    ends = [
-        line.get_ydata().tolist() for line in axis.lines if line.get_linestyle() == "-" and line.get_label() != "FEDD"
-    ]
-    assert ends == [[0.4, 0.6], [0.35, 0.65]]
 
 
 def test_a_flagged_point_is_hollow_and_the_caption_says_why():
@@ -126,24 +102,6 @@ def test_a_missing_value_leaves_a_hole(nothing):
 
     assert np.isnan(lines_of(axis)["FEDD"].get_ydata()).tolist() == [False, True]
     assert len(markers_of(axis)) == 1
-
-
-def test_rows_of_other_tests_are_left_out():
-    rows = [curve_row("FEDD", 0.05, 0.5), curve_row("FEDD", 0.05, 0.9, test="test")]
-
-    (axis,) = draw_label_efficiency(rows, "large_test", ["mean_iou"], ["I-II"]).axes
-
-    assert lines_of(axis)["FEDD"].get_ydata().tolist() == [0.5]
-
-
-def test_fractions_without_numbers_of_photos_are_placed_by_per_cent():
-    rows = [curve_row("FEDD", fraction, photos=None) for fraction in (0.05, 0.20)]
-
-    figure = draw_label_efficiency(rows, "large_test", ["mean_iou"], ["I-II"])
-
-    (axis,) = figure.axes
-    assert axis.get_xticks().tolist() == [5, 20]
-    assert [label.get_text() for label in axis.get_xticklabels()] == ["5 %", "20 %"]
 
 
 def test_a_test_without_curves_is_refused():

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fedd_hf.figures.overlays import OPACITY, SHOWN_SIZE, colour_map, draw_overlays, open_overlay, open_photo, overlay
+from fedd_hf.figures.overlays import OPACITY, colour_map, draw_overlays, open_overlay, overlay
 from fedd_hf.figures.style import CLASS_COLOURS
 
 LABELS = dict(enumerate(("background", "lesion", "marker", "ruler", "skin")))
@@ -18,39 +18,12 @@ def photo():
     return Image.fromarray(np.random.default_rng(1).integers(0, 256, (20, 30, 3), dtype=np.uint8))
 
 
-def test_a_saved_map_keeps_its_class_ids(segmentation_map, tmp_path):
-    colour_map(segmentation_map, LABELS).save(tmp_path / "map.png")
-
-    assert np.array_equal(np.array(Image.open(tmp_path / "map.png")), segmentation_map)
-
-
 def test_a_map_is_shown_in_the_colours_of_its_classes(segmentation_map, tmp_path):
     colour_map(segmentation_map, LABELS).save(tmp_path / "map.png")
 
     shown = np.array(Image.open(tmp_path / "map.png").convert("RGB"))
     for label, name in LABELS.items():
         assert np.unique(shown[segmentation_map == label], axis=0).tolist() == [list(CLASS_COLOURS[name])]
-
-
-def test_a_class_without_a_colour_of_its_own_is_grey():
-    shown = colour_map(np.array([[0, 1]], np.uint8), {0: "background", 1: "freckle"}).convert("RGB")
-
-    assert shown.getpixel((1, 0)) == (128, 128, 128)
-
-
-def test_the_order_in_which_labels_are_listed_does_not_matter(photo, segmentation_map):
-    listed_backwards = dict(reversed(LABELS.items()))
-
-    assert overlay(photo, segmentation_map, listed_backwards) == overlay(photo, segmentation_map, LABELS)
-    assert colour_map(segmentation_map, listed_backwards) == colour_map(segmentation_map, LABELS)
-
-
-def test_an_overlay_leaves_the_background_untouched(photo, segmentation_map):
-    shown = np.asarray(overlay(photo, segmentation_map, LABELS))
-
-    background = segmentation_map == 0
-    assert background.any()
-    assert np.array_equal(shown[background], np.asarray(photo)[background])
 
 
 def test_an_overlay_mixes_photo_and_class_colour(photo, segmentation_map):
@@ -106,17 +79,6 @@ def test_a_sheet_of_overlays_has_a_column_per_photo_and_rows_that_say_what_they_
     ]
 
 
-def test_a_sheet_draws_truth_and_prediction_where_they_belong(photo):
-    truth, prediction = np.full((20, 30), 1, np.uint8), np.full((20, 30), 4, np.uint8)
-
-    figure = draw_overlays([photo], [truth], [prediction], LABELS, [""])
-
-    shown = [np.asarray(axis.images[0].get_array()) for axis in figure.axes]
-    assert np.array_equal(shown[0], np.asarray(photo))
-    assert np.array_equal(shown[1], np.asarray(overlay(photo, truth, LABELS)))
-    assert np.array_equal(shown[2], np.asarray(overlay(photo, prediction, LABELS)))
-
-
 def test_a_map_file_is_laid_over_a_photo_of_another_size(tmp_path):
     """Masks of the release have 256 pixels, whatever the size of the photo."""
     Image.new("RGB", (60, 40), "black").save(tmp_path / "photo.png")
@@ -128,9 +90,3 @@ def test_a_map_file_is_laid_over_a_photo_of_another_size(tmp_path):
     assert shown.shape == (40, 60, 3)
     assert not shown[:, :30].any()
     assert (shown[:, 30:, 0] > 100).all()
-
-
-def test_a_large_photo_is_shown_small_in_its_own_proportions(tmp_path):
-    Image.new("RGB", (4 * SHOWN_SIZE, 2 * SHOWN_SIZE)).save(tmp_path / "photo.png")
-
-    assert open_photo(tmp_path / "photo.png").size == (SHOWN_SIZE, SHOWN_SIZE // 2)

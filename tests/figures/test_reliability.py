@@ -45,17 +45,6 @@ def test_bins_of_photos_have_wilson_intervals(calibration):
     assert (low, high) == pytest.approx((0.3315, 0.6685), abs=1e-4)  # 15 of 30
 
 
-def test_bins_of_pixels_have_no_intervals_and_the_caption_says_why(calibration):
-    figure = draw_reliability(calibration)
-
-    assert not figure.axes[0].collections
-    assert "those of one photo depend on each other" in " ".join(figure.get_supxlabel().split())
-
-
-def test_the_caption_names_the_temperature(calibration):
-    assert "temperature 1.3" in " ".join(draw_reliability(calibration).get_supxlabel().split())
-
-
 @pytest.mark.parametrize("nothing", [None, float("nan")], ids=repr)
 def test_without_validation_photos_nothing_is_said_of_a_temperature(calibration, nothing):
     names = ("temperature", "ece_with_temperature", "ece_with_temperature_low", "ece_with_temperature_high")
@@ -76,8 +65,3 @@ def test_a_group_without_decisions_keeps_its_panel(has_scores):
 
     figure.draw_without_rendering()
     assert figure.axes[0].get_title().startswith("I-II, n = 40\nscaled")
-
-
-def test_no_rows_are_refused():
-    with pytest.raises(ValueError, match="no `rows` of calibration"):
-        draw_reliability({"rows": [], "curve": []})

@@ -2,9 +2,7 @@ import re
 import zlib
 from itertools import combinations
 
-import numpy as np
 import pytest
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -74,22 +72,6 @@ def test_fedd_comes_first_is_strongest_and_lies_on_top():
     assert styles["FEDD"].zorder > max(styles[name].zorder for name in ("VGG16", "another"))
 
 
-@pytest.mark.parametrize("name", ["VGG16", "raw colour", "EfficientNetLite0"])
-def test_a_method_looks_the_same_whatever_is_beside_it(name):
-    assert style.style_methods([name])[name] == style.style_methods(["A", "FEDD", name, "colour and position"])[name]
-
-
-@pytest.mark.parametrize("colour", [*style.TONE_COLOURS.values(), *style.METHOD_COLOURS.values(), "#ffffff"])
-def test_a_line_in_a_darkened_colour_is_seen_on_white(colour):
-    luminance = np.dot((0.2126, 0.7152, 0.0722), to_rgb(style.darker(colour)))
-
-    assert luminance <= style.LIGHTEST + 0.01
-
-
-def test_dark_colours_stay_as_they_are():
-    assert style.darker("#5C3A26").upper() == "#5C3A26"
-
-
 # --- small parts of figures ------------------------------------------------------------------------------------------
 
 
@@ -102,15 +84,6 @@ def test_a_point_reaches_from_low_to_high():
     assert whisker.get_xydata().tolist() == [[3, 0.4], [3, 0.7]]
     assert marker.get_xydata().tolist() == [[3, 0.5]]
     assert (marker.get_marker(), marker.get_markerfacecolor()) == ("s", "#0072B2")
-
-
-def test_a_point_may_lie_on_its_side_under_other_names():
-    axis = Figure().subplots()
-
-    names = ("gap", "from", "to")
-    style.draw_point(axis, 3, {"gap": 0.5, "from": 0.4, "to": 0.7}, "#0072B2", "s", names=names, is_horizontal=True)
-
-    assert [line.get_xydata().tolist() for line in axis.lines] == [[[0.4, 3], [0.7, 3]], [[0.5, 3]]]
 
 
 def test_a_flagged_point_is_hollow():
@@ -130,33 +103,6 @@ def test_a_point_without_a_value_is_not_drawn_and_one_without_an_interval_has_no
     style.draw_point(axis, 2, {"value": 0.5, "low": nothing, "high": nothing}, "#0072B2", "s")
 
     assert [line.get_xydata().tolist() for line in axis.lines] == [[[2, 0.5]]]
-
-
-def test_numbers_of_photos_are_said_once():
-    assert style.say_photos([30, 30, None, float("nan")]) == "n = 30"
-    assert style.say_photos([15, 16]) == "n = 15-16"
-    assert style.say_photos([None]) == ""
-
-
-def test_flags_are_explained_once():
-    rows = [{"flag": "coverage < 90 %"}, {"flag": ""}, {}, {"flag": "coverage < 90 %"}]
-
-    (note,) = style.flag_notes(rows)
-
-    assert note.count("coverage < 90 %") == 1
-    assert style.flag_notes(rows[1:3]) == []
-
-
-@pytest.mark.parametrize(
-    ("p_value", "text"), [(0.04, "p = 0.040"), (0.0004, "p < 0.001"), (None, ""), (float("nan"), "")]
-)
-def test_p_values_are_not_said_to_be_zero(p_value, text):
-    assert style.say_p(p_value) == text
-
-
-def test_numbers_have_their_sign():
-    assert [style.signed(value) for value in (0.04, -0.04)] == ["+0.040", "−0.040"]
-    assert [style.per_cent(share) for share in (0.05, 0.125, 1)] == ["5 %", "12.5 %", "100 %"]
 
 
 def test_a_long_note_is_wrapped_within_the_figure():

@@ -3,8 +3,6 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from fedd_hf.evaluation.report import HEADLINES
-from fedd_hf.evaluation.titles import TITLES
 from fedd_hf.figures.style import TONE_COLOURS
 from fedd_hf.figures.tone_bars import draw_by_tone
 from fedd_hf.labels import SkinTone
@@ -51,10 +49,6 @@ def test_bars_are_as_high_as_the_values_and_in_the_colours_of_the_tones():
     assert [to_hex(bar.get_facecolor()).upper() for bar in bars] == [TONE_COLOURS[tone] for tone in TONES]
 
 
-def test_every_axis_shows_the_whole_range_from_0_to_1(rows):
-    assert {axis.get_ylim() for axis in draw_by_tone(rows, "").axes} == {(0.0, 1.0)}
-
-
 @pytest.mark.parametrize("nothing", [None, float("nan")], ids=repr)
 def test_a_value_that_cannot_be_said_leaves_its_place_empty(nothing, tmp_path):
     rows = [report_row("auroc", "I-II"), report_row("auroc", "V-VI", nothing, nothing, nothing)]
@@ -68,31 +62,6 @@ def test_a_value_that_cannot_be_said_leaves_its_place_empty(nothing, tmp_path):
     assert tick_labels(figure.axes[0]) == ["I-II\nn=20", "V-VI\nn=20"]
 
 
-@pytest.mark.parametrize("nothing", [None, float("nan")], ids=repr)
-def test_a_value_without_an_interval_has_no_whisker(nothing):
-    """A whisker of length 0 would say that the value is certain."""
-    rows = [report_row("auroc", "I-II"), report_row("auroc", "V-VI", 0.5, nothing, nothing)]
-
-    figure = draw_by_tone(rows, "")
-
-    assert len(figure.axes[0].containers) == 3  # two bars, one whisker
-
-
-def test_a_whisker_reaches_from_low_to_high():
-    figure = draw_by_tone([report_row("auroc", "I-II", 0.6, 0.45, 0.8)], "")
-
-    (whisker,) = figure.axes[0].collections
-    assert whisker.get_segments()[0][:, 1].tolist() == pytest.approx([0.45, 0.8])
-
-
-def test_the_mean_of_tones_has_a_bar_of_its_own_colour():
-    figure = draw_by_tone([report_row("auroc", "mean of tones", 0.5)], "")
-
-    (bar,) = figure.axes[0].patches
-    assert to_hex(bar.get_facecolor()).upper() == TONE_COLOURS["mean of tones"]
-    assert tick_labels(figure.axes[0]) == ["mean of\ntones\nn=20"]
-
-
 def test_a_flagged_bar_is_hollow_and_the_caption_says_why():
     figure = draw_by_tone([report_row("auroc", "I-II"), report_row("auroc", "V-VI", flag="coverage < 90 %")], "")
 
@@ -103,39 +72,7 @@ def test_a_flagged_bar_is_hollow_and_the_caption_says_why():
     assert "Hollow: coverage < 90 %" in figure.get_supxlabel()
 
 
-def test_without_a_flag_the_caption_does_not_speak_of_hollow_bars(rows):
-    assert "Hollow" not in draw_by_tone(rows, "").get_supxlabel()
-
-
-def test_of_many_metrics_the_headlines_are_drawn():
-    rows = [report_row(metric, "all") for metric in TITLES]
-
-    figure = draw_by_tone(rows, "")
-
-    assert {axis.get_title() for axis in figure.axes} == {TITLES[metric] for metric in HEADLINES}
-    assert len(figure.axes) == len(HEADLINES)
-
-
-def test_metrics_are_drawn_on_demand_in_the_order_of_the_demand():
-    rows = [report_row(metric, "all") for metric in ("auroc", "f1", "auprc")]
-
-    figure = draw_by_tone(rows, "", ["f1", "auroc"])
-
-    assert [axis.get_title() for axis in figure.axes] == ["F1", "malignancy AUROC"]
-
-
-def test_metrics_without_a_headline_among_them_are_all_drawn():
-    figure = draw_by_tone([report_row("f1", "all"), report_row("novel", "all")], "")
-
-    assert [axis.get_title() for axis in figure.axes] == ["F1", "novel"]
-
-
 @pytest.mark.parametrize("metrics", [["auprc"], ["auroc", "auprc"]])
 def test_a_metric_without_rows_is_refused(rows, metrics):
     with pytest.raises(ValueError, match=r"must be of \['mean_iou', 'auroc'\].*auprc"):
         draw_by_tone(rows, "", metrics)
-
-
-def test_no_rows_are_refused():
-    with pytest.raises(ValueError, match="must be of"):
-        draw_by_tone([], "")

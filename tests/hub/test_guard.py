@@ -10,7 +10,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from safetensors.numpy import save_file
 
-from fedd_hf.hub.guard import check_folder, hash_file
+from fedd_hf.files import hash_file
+from fedd_hf.hub.guard import check_folder
 
 TOKEN = "hf_" + "a1B2" * 8
 

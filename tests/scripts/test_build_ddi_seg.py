@@ -20,11 +20,11 @@ from datasets import get_dataset_config_names, load_dataset
 from datasets.exceptions import DatasetGenerationError
 from PIL import Image
 
-from fedd_hf.data.ddi.metadata import METADATA_FILE
+from fedd_hf.data.ddi.local_copy import METADATA_FILE
 from fedd_hf.data.ddi.release import read_released_masks
-from fedd_hf.data.fingerprints import hash_pixels
-from fedd_hf.data.painted.double import MASKS_FILE
+from fedd_hf.data.leakage import hash_pixels
 from fedd_hf.labels import PixelClass
+from painted_double import MASKS_FILE
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "build_ddi_seg.py"
 TONES = ["I-II", "III-IV", "V-VI"]

@@ -7,15 +7,10 @@ from datasets import Dataset
 from PIL import Image
 from scipy import ndimage
 
-from composite_photos import measure_classes, paint_composite, paint_over
+from composite_photos import linear_rgb_to_lab, measure_classes, paint_composite, paint_over, srgb_to_linear_rgb
 from fedd_hf.data.masks import encode_png
 from fedd_hf.data.painted.layout import paint_surroundings
-from fedd_hf.data.painted.textures import (
-    lab_to_linear_rgb,
-    linear_rgb_to_lab,
-    linear_rgb_to_srgb,
-    srgb_to_linear_rgb,
-)
+from fedd_hf.data.painted.textures import lab_to_linear_rgb, linear_rgb_to_srgb
 from fedd_hf.data.schema import FEATURES, make_dataset
 
 BACKGROUND, LESION, MARKER, RULER, SKIN = range(5)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from datasets import Dataset, DatasetDict, Image, SplitDict, SplitInfo
@@ -14,6 +12,8 @@ from datasets.info import DatasetInfo, DatasetInfosDict
 from datasets.utils.metadata import MetadataConfigs
 from huggingface_hub import DatasetCardData
 from tqdm.auto import tqdm
+
+from fedd_hf.files import hash_file, write_whole
 
 from .schema import refuse
 
@@ -50,13 +50,11 @@ def write_repository(
     if output_dir.exists() and any(output_dir.iterdir()):
         raise FileExistsError(f"`output_dir` must be new or empty, but {output_dir} holds files: choose another one.")
     output_dir.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f".{output_dir.name}-", dir=output_dir.parent) as temporary:
-        folder = Path(temporary) / "repository"
+    with write_whole(output_dir) as folder:
         files = _write_tables(folder, configurations)
         checksums = {path: hash_file(folder / path) for paths in files.values() for path in paths.values()}
         (folder / "README.md").write_text(render_card(_configurations_yaml(folder, configurations, files)))
         (folder / MANIFEST).write_text(json.dumps({"files": checksums, **facts}, indent=1, sort_keys=True) + "\n")
-        folder.rename(output_dir)
 
 
 def read_manifest(folder: str | Path) -> dict[str, Any]:
@@ -80,12 +78,6 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
             problems.append(f"changed or half-written: {path}")
     refuse(f"{folder} is not whole", problems)
     return manifest
-
-
-def hash_file(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write_tables(folder: Path, configurations: Configurations) -> Files:

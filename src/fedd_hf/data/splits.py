@@ -18,8 +18,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from fedd_hf.labels import SkinTone
 
-from .fingerprints import fingerprint_photos, near_duplicates
-from .leakage import check_leakage
+from .leakage import check_leakage, fingerprint_photos, near_duplicates
 from .schema import SPLITS, tone_labels
 
 FOLDS = {"test": (0, 1), "validation": (2,), "train": (3, 4, 5, 6, 7, 8, 9)}

@@ -89,10 +89,13 @@ def tabulate_by_tone(metrics: dict[str, Metric], photos: pd.DataFrame) -> pd.Dat
             What [`photos_of`] returns.
     """
     sample = sample_of(photos)
+    groups, has_tone = dict(groups_of(sample.tones)), np.isin(sample.tones, TONES)
+    if has_tone.any():
+        groups[MEAN_OF_TONES] = has_tone
     return pd.DataFrame(
         [
             _row(name, metric, tone, sample, members)
-            for tone, members in _groups(sample)
+            for tone, members in groups.items()
             for name, metric in metrics.items()
         ]
     )
@@ -162,15 +165,12 @@ def mean_of_tones(metric: Metric, sample: Sample) -> Metric:
     return lambda weights: np.mean([part(weights) for part in parts], axis=0)
 
 
-def _groups(sample: Sample) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield the name and the photos of each group that has any."""
-    has_tone = np.isin(sample.tones, TONES)
-    yield OVERALL, np.ones(len(sample), dtype=bool)
+def groups_of(tones: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the name and the photos of all together, and of each skin tone that has any."""
+    yield OVERALL, np.ones(len(tones), dtype=bool)
     for tone in TONES:
-        if (sample.tones == tone).any():
-            yield tone, sample.tones == tone
-    if has_tone.any():
-        yield MEAN_OF_TONES, has_tone
+        if (tones == tone).any():
+            yield tone, tones == tone
 
 
 def _row(name: str, metric: Metric, tone: str, sample: Sample, members: np.ndarray) -> dict[str, object]:

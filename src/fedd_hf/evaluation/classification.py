@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_curve
 
-from .intervals import Metric
+from .intervals import Metric, ratio
 
 THRESHOLD = 0.5
 Decide = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
@@ -98,7 +98,7 @@ def auroc(is_malignant: np.ndarray, scores: np.ndarray) -> Metric:
     def metric(weights: np.ndarray) -> np.ndarray:
         of_benign, of_malignant = weights[:, benign], weights[:, malignant]
         won = np.einsum("dm,dm->d", of_benign @ wins, of_malignant)
-        return _ratio(won, of_benign.sum(axis=1) * of_malignant.sum(axis=1))
+        return ratio(won, of_benign.sum(axis=1) * of_malignant.sum(axis=1))
 
     return metric
 
@@ -114,9 +114,9 @@ def average_precision(is_malignant: np.ndarray, scores: np.ndarray) -> Metric:
     def metric(weights: np.ndarray) -> np.ndarray:
         ranked = weights[:, order]
         positives = np.cumsum(ranked * is_malignant[order], axis=1)[:, lasts]
-        precision = _ratio(positives, np.cumsum(ranked, axis=1)[:, lasts])
+        precision = ratio(positives, np.cumsum(ranked, axis=1)[:, lasts])
         gained = np.diff(positives, axis=1, prepend=0.0)
-        return _ratio((gained * np.nan_to_num(precision)).sum(axis=1), positives[:, -1])
+        return ratio((gained * np.nan_to_num(precision)).sum(axis=1), positives[:, -1])
 
     return metric
 
@@ -137,7 +137,7 @@ def _of_decisions(is_malignant: np.ndarray, is_called: np.ndarray, decide: Decid
 
 
 def _accuracy(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray, tn: np.ndarray) -> np.ndarray:
-    return _ratio(tp + tn, tp + fp + fn + tn)
+    return ratio(tp + tn, tp + fp + fn + tn)
 
 
 def _balanced_accuracy(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray, tn: np.ndarray) -> np.ndarray:
@@ -145,15 +145,15 @@ def _balanced_accuracy(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray, tn: np.nd
 
 
 def _f1(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray, tn: np.ndarray) -> np.ndarray:
-    return _ratio(2 * tp, 2 * tp + fp + fn)
+    return ratio(2 * tp, 2 * tp + fp + fn)
 
 
 def _sensitivity(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray, tn: np.ndarray) -> np.ndarray:
-    return _ratio(tp, tp + fn)
+    return ratio(tp, tp + fn)
 
 
 def _specificity(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray, tn: np.ndarray) -> np.ndarray:
-    return _ratio(tn, tn + fp)
+    return ratio(tn, tn + fp)
 
 
 DECISIONS: dict[str, Decide] = {
@@ -163,7 +163,3 @@ DECISIONS: dict[str, Decide] = {
     "sensitivity": _sensitivity,
     "specificity": _specificity,
 }
-
-
-def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    return np.where(denominator > 0, numerator / np.where(denominator > 0, denominator, 1), np.nan)

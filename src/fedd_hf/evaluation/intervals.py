@@ -86,6 +86,11 @@ class Difference:
         return float((norm.ppf(0.5 + CONFIDENCE_LEVEL / 2) + norm.ppf(POWER)) * self.standard_error)
 
 
+def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """Divide, and return NaN where there is nothing to divide by."""
+    return np.where(denominator > 0, numerator / np.where(denominator > 0, denominator, 1), np.nan)
+
+
 def value_of(metric: Metric, sample: Sample) -> float:
     """Return a metric of the photos as they are."""
     return float(metric(np.ones((1, len(sample))))[0])

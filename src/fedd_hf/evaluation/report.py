@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fedd_hf.files import write_whole
+
 HEADLINES = ("mean_iou", "lesion_iou", "lesion_dice", "auroc", "balanced_accuracy")
 DAGGER = "†"
 NOT_A_COMPARISON = "random weights: not a comparison"  # in the name of a method
@@ -28,9 +30,8 @@ def describe_machine() -> dict[str, str | int | None]:
 
 def write_report(report: dict[str, Any], path: Path) -> None:
     """Write a report as JSON, whole or not at all; tables become lists of rows, NaN becomes null."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(_plain(report), indent=2, allow_nan=False) + "\n")
-    temporary.replace(path)
+    with write_whole(path) as partial:
+        partial.write_text(json.dumps(_plain(report), indent=2, allow_nan=False) + "\n")
 
 
 def read_report(path: Path) -> dict[str, Any]:
@@ -66,28 +67,6 @@ def describe_flags(rows: list[dict[str, Any]]) -> str:
 def choose_rows(rows: list[dict[str, Any]], metrics: Sequence[str] = HEADLINES) -> list[dict[str, Any]]:
     """Return the rows of some metrics, by default of those that come first in every table."""
     return [row for row in rows if row["metric"] in metrics]
-
-
-def markdown_by_tone(rows: list[dict[str, Any]], titles: dict[str, str], metrics: Sequence[str] = HEADLINES) -> str:
-    """Format rows by tone as a Markdown table, one column per metric, with a line on flagged rows below it.
-
-    Args:
-        rows (`list[dict]`):
-            Rows of [`~fedd_hf.evaluation.by_tone`].
-        titles (`dict[str, str]`):
-            Heading of each metric that is shown.
-        metrics (`Sequence[str]`, *optional*):
-            What is shown of the metrics that the rows have.
-    """
-    rows = choose_rows(rows, metrics)
-    metrics = list(dict.fromkeys(row["metric"] for row in rows))
-    lines = [["skin tone", "photos", *(titles[metric] for metric in metrics)], ["---"] * (2 + len(metrics))]
-    for tone in dict.fromkeys(row["skin_tone"] for row in rows):
-        of_tone = {row["metric"]: row for row in rows if row["skin_tone"] == tone}
-        lines.append([tone, str(of_tone[metrics[0]]["n"]), *(format_interval(of_tone[metric]) for metric in metrics)])
-    table = "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
-    note = describe_flags(rows)
-    return f"{table}\n{note}\n" if note else table
 
 
 def _plain(value: Any) -> Any:

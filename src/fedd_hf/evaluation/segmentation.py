@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from .intervals import Metric
+from .intervals import Metric, ratio
 
 COUNTS = ["tp", "fp", "fn", "tn"]
 LESION = "lesion"
@@ -33,13 +33,13 @@ def stack_counts(predictions: pd.DataFrame) -> tuple[list[str], np.ndarray]:
 def iou(counts: np.ndarray) -> np.ndarray:
     """Intersection over union of counts of shape `(..., 4)`; NaN for a class that is neither there nor predicted."""
     tp, fp, fn = counts[..., 0], counts[..., 1], counts[..., 2]
-    return _ratio(tp, tp + fp + fn)
+    return ratio(tp, tp + fp + fn)
 
 
 def dice(counts: np.ndarray) -> np.ndarray:
     """Dice coefficient of counts of shape `(..., 4)`; NaN for a class that is neither there nor predicted."""
     tp, fp, fn = counts[..., 0], counts[..., 1], counts[..., 2]
-    return _ratio(2 * tp, 2 * tp + fp + fn)
+    return ratio(2 * tp, 2 * tp + fp + fn)
 
 
 def segmentation_metrics(predictions: pd.DataFrame) -> dict[str, Metric]:
@@ -85,15 +85,11 @@ def _averaged(counts: np.ndarray, score: Metric) -> Metric:
     filled = np.where(is_defined, of_images, 0.0)
 
     def metric(weights: np.ndarray) -> np.ndarray:
-        return _ratio(weights @ filled, weights @ is_defined.astype(float))
+        return ratio(weights @ filled, weights @ is_defined.astype(float))
 
     return metric
 
 
 def _nanmean(values: np.ndarray) -> np.ndarray:
     is_defined = ~np.isnan(values)
-    return _ratio(np.where(is_defined, values, 0.0).sum(axis=-1), is_defined.sum(axis=-1))
-
-
-def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    return np.where(denominator > 0, numerator / np.where(denominator > 0, denominator, 1), np.nan)
+    return ratio(np.where(is_defined, values, 0.0).sum(axis=-1), is_defined.sum(axis=-1))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from .report import describe_flags, format_interval
+from .report import HEADLINES, choose_rows, describe_flags, format_interval
 from .titles import TITLES
 
 NOTHING = "–"
@@ -36,9 +37,33 @@ class Table:
 
 def as_markdown(table: Table) -> str:
     """Return a table with its title and note."""
-    lines = [table.header, ["---"] * len(table.header), *table.rows]
-    body = "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+    body = markdown_table(table.header, table.rows)
     return f"**{table.title}**\n\n{body}" + (f"\n{table.note}\n" if table.note else "")
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table without title and note."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def markdown_by_tone(rows: list[dict[str, Any]], metrics: Sequence[str] = HEADLINES) -> str:
+    """Format rows by tone as a Markdown table, one column per metric, with a line on flagged rows below it.
+
+    Args:
+        rows (`list[dict]`):
+            Rows of [`~fedd_hf.evaluation.by_tone`].
+        metrics (`Sequence[str]`, *optional*):
+            What is shown of the metrics that the rows have.
+    """
+    rows = choose_rows(rows, metrics)
+    metrics = list(dict.fromkeys(row["metric"] for row in rows))
+    header, lines = ["skin tone", "photos", *(TITLES[metric] for metric in metrics)], []
+    for tone in dict.fromkeys(row["skin_tone"] for row in rows):
+        of_tone = {row["metric"]: row for row in rows if row["skin_tone"] == tone}
+        lines.append([tone, str(of_tone[metrics[0]]["n"]), *(format_interval(of_tone[metric]) for metric in metrics)])
+    table, note = markdown_table(header, lines), describe_flags(rows)
+    return f"{table}\n{note}\n" if note else table
 
 
 def tabulate_evaluation(evaluation: dict[str, Any], task: str) -> Table:

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy.optimize import minimize_scalar
-from scipy.special import digamma, expit, logit
+from scipy.special import expit, logit
 
-from .by_tone import OVERALL, TONES, photos_of, sample_of
+from .by_tone import groups_of, photos_of, sample_of
 from .classification import THRESHOLD, check_scores, classification_metrics
 from .coverage import flag_of
-from .intervals import Metric, interval, value_of
+from .intervals import Metric, interval, ratio, value_of
 from .segmentation import LESION, iou, segmentation_metrics, stack_counts
 
 NUM_BINS = 15
@@ -89,7 +89,7 @@ def calibration_by_tone(predictions: pd.DataFrame, validation: pd.DataFrame | No
     bins = bin_decisions(predictions)
     temperature = float("nan") if validation is None else fit_temperature(validation)
     rows, curve = [], []
-    for tone, members in _groups(photos):
+    for tone, members in groups_of(photos["skin_tone"].to_numpy()):
         of_tone = photos[members].reset_index(drop=True)
         value, low, high = _with_interval(calibration_error(bins.select(members)), of_tone)
         row = {"skin_tone": tone, "n": len(of_tone), "ece": value, "low": low, "high": high}
@@ -121,9 +121,9 @@ def calibration_error(bins: Bins, temperature: float | None = None) -> Metric:
     def metric(weights: np.ndarray) -> np.ndarray:
         counts, correct, confidence = (weights @ part for part in (bins.counts, bins.correct, bins.confidence))
         if temperature is not None:
-            means = np.nan_to_num(_ratio(confidence, counts), nan=0.5)
+            means = np.nan_to_num(ratio(confidence, counts), nan=0.5)
             confidence = counts * with_temperature(means, temperature)
-        return _ratio(np.abs(correct - confidence).sum(axis=-1), counts.sum(axis=-1))
+        return ratio(np.abs(correct - confidence).sum(axis=-1), counts.sum(axis=-1))
 
     return metric
 
@@ -140,7 +140,7 @@ def fit_temperature(validation: pd.DataFrame) -> float:
     else:
         bins = bin_decisions(validation)
         counts, correct = bins.counts.sum(axis=0), bins.correct.sum(axis=0)
-        confidence = np.nan_to_num(_ratio(bins.confidence.sum(axis=0), counts), nan=0.5)
+        confidence = np.nan_to_num(ratio(bins.confidence.sum(axis=0), counts), nan=0.5)
     if not counts.sum():
         return float("nan")
     logits = logit(np.clip(confidence, _SMALLEST, 1 - _SMALLEST))
@@ -167,9 +167,9 @@ def with_temperature(probability: np.ndarray, temperature: float) -> np.ndarray:
 def coverage_risk_by_tone(predictions: pd.DataFrame) -> dict[str, Any]:
     """Follow the risk of the photos that are kept when the model abstains from the most uncertain ones.
 
-    The risk of a photo is 1 minus its lesion IoU, or whether its malignancy is misjudged at 0.5. AURC is the mean risk
-    over all numbers of kept photos; equally uncertain photos are kept in random order, in the mean. Photos without a
-    lesion, true or predicted, have no IoU and are left out.
+    The risk of a photo is 1 minus its lesion IoU, or whether its malignancy is misjudged at 0.5. AURC is the mean over
+    photos of the risk of those that are kept when a photo is the most uncertain one to be kept; equally uncertain ones
+    are kept together. Photos without a lesion, true or predicted, have no IoU and are left out.
 
     One threshold for all tones, the smallest uncertainty that keeps at least 80 % of all photos, tells on whom a
     model that abstains leaves more of the work to people. Photos that are as uncertain as the threshold are kept.
@@ -194,7 +194,7 @@ def coverage_risk_by_tone(predictions: pd.DataFrame) -> dict[str, Any]:
     is_kept = photos["uncertainty"] <= joint_threshold(photos["uncertainty"].to_numpy())
     photos = photos.assign(kept=is_kept.astype(float))
     rows, curve = [], []
-    for tone, members in _groups(photos):
+    for tone, members in groups_of(photos["skin_tone"].to_numpy()):
         of_tone = photos[members].reset_index(drop=True)
         uncertainty, risk, kept = (of_tone[name].to_numpy(float) for name in ("uncertainty", "risk", "kept"))
         value, low, high = _with_interval(area_under_risk(uncertainty, risk), of_tone)
@@ -213,25 +213,15 @@ def joint_threshold(uncertainty: np.ndarray) -> float:
 
 
 def area_under_risk(uncertainty: np.ndarray, risk: np.ndarray) -> Metric:
-    """Return AURC as a function of photo weights: a photo of weight 2 counts as two.
-
-    Of the photos up to rank p, those of one uncertainty start at rank a with cumulated risk A and have the mean risk
-    r: the mean risk is (A + (p - a) r) / p, which sums to a difference of harmonic numbers.
-    """
-    order, starts = _ranks(uncertainty)
-    risk = risk[order]
+    """Return AURC as a function of photo weights: a photo of weight 2 counts as two that are equally uncertain."""
+    order = np.argsort(uncertainty, kind="stable")
+    ranked = uncertainty[order]
+    last = np.searchsorted(ranked, ranked, side="right") - 1  # of those that are kept with a photo
 
     def metric(weights: np.ndarray) -> np.ndarray:
-        if not len(risk):
-            return _undefined(weights)
-        ranked = weights[:, order]
-        sizes = np.add.reduceat(ranked, starts, axis=1)
-        sums = np.add.reduceat(ranked * risk, starts, axis=1)
-        ends, cumulated = np.cumsum(sizes, axis=1), np.cumsum(sums, axis=1)
-        mean_risk = np.nan_to_num(_ratio(sums, sizes))
-        harmonic = np.diff(digamma(ends + 1), axis=1, prepend=digamma(1.0))
-        total = sums + (cumulated - sums - (ends - sizes) * mean_risk) * harmonic
-        return _ratio(total.sum(axis=1), ends[:, -1])
+        weights = weights[:, order]
+        kept, risks = np.cumsum(weights, axis=1)[:, last], np.cumsum(weights * risk[order], axis=1)[:, last]
+        return ratio((weights * np.nan_to_num(ratio(risks, kept))).sum(axis=1), weights.sum(axis=1))
 
     return metric
 
@@ -269,7 +259,7 @@ def contrast_strata(predictions: pd.DataFrame, num_strata: int = 3) -> dict[str,
     rows = [
         {"stratum": stratum, "skin_tone": tone, **row}
         for stratum in range(1, num_strata + 1)
-        for tone, members in _groups(known)
+        for tone, members in groups_of(known["skin_tone"].to_numpy())
         for row in _stratum_rows(predictions, known[members & (strata == stratum)].reset_index(drop=True))
     ]
     return {"edges": edges.tolist(), "without_contrast": without, "rows": rows}
@@ -290,14 +280,6 @@ def _find_metrics(predictions: pd.DataFrame) -> dict[str, Metric]:
 
 
 # --- what the three share --------------------------------------------------------------------------------------------
-
-
-def _groups(photos: pd.DataFrame) -> Iterator[tuple[str, np.ndarray]]:
-    yield OVERALL, np.ones(len(photos), dtype=bool)
-    for tone in TONES:
-        members = (photos["skin_tone"] == tone).to_numpy(bool)
-        if members.any():
-            yield tone, members
 
 
 def _with_interval(metric: Metric, photos: pd.DataFrame) -> tuple[float, float, float]:
@@ -352,23 +334,16 @@ def _risks(predictions: pd.DataFrame) -> np.ndarray:
 
 
 def _risk_curve(uncertainty: np.ndarray, risk: np.ndarray) -> Iterator[dict[str, float]]:
-    order, starts = _ranks(uncertainty)
-    ends = np.append(starts[1:], len(order)) if len(order) else starts
+    order = np.argsort(uncertainty, kind="stable")
+    ends = 1 + np.flatnonzero(np.diff(uncertainty[order], append=np.inf))
     means = np.cumsum(risk[order])[ends - 1] / ends
     for index in np.unique(np.linspace(0, len(ends) - 1, min(len(ends), MAX_CURVE_POINTS)).round().astype(int)):
         yield {"coverage": float(ends[index] / len(order)), "risk": float(means[index])}
 
 
-def _ranks(uncertainty: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the order of photos, the most certain first, and where each new uncertainty starts in it."""
-    order = np.argsort(uncertainty, kind="stable")
-    is_new = np.diff(uncertainty[order], prepend=-np.inf) > 0
-    return order, np.flatnonzero(is_new)
-
-
 def _mean(values: np.ndarray, members: np.ndarray) -> Metric:
     """Return the weighted mean over the photos of which `members` is 1, as a function of photo weights."""
-    return lambda weights: _ratio(weights @ (values * members), weights @ members)
+    return lambda weights: ratio(weights @ (values * members), weights @ members)
 
 
 def _undefined(weights: np.ndarray) -> np.ndarray:
@@ -380,7 +355,3 @@ def _sum_rows(column: pd.Series, of_row: np.ndarray) -> np.ndarray:
     total = np.zeros((of_row.max(initial=-1) + 1, NUM_BINS))
     np.add.at(total, of_row, np.array(column.to_list()).reshape(-1, NUM_BINS))
     return total
-
-
-def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    return np.where(denominator > 0, numerator / np.where(denominator > 0, denominator, 1), np.nan)

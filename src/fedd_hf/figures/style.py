@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-import os
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import matplotlib
@@ -18,6 +16,8 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from fedd_hf.evaluation.by_tone import TONES
+from fedd_hf.files import write_whole
 from fedd_hf.labels import PixelClass, SkinTone
 
 FONT = 8.0  # points, of ticks and notes; figures are printed at their size, two columns being 7 inches
@@ -27,7 +27,6 @@ LIGHTEST = 0.62  # luminance that is still seen as a thin line on white
 CHARACTERS_PER_INCH = 17  # of notes, which are as wide as the figure
 
 CLASS_COLOURS: dict[str, tuple[int, int, int]] = {kind.label: kind.colour for kind in PixelClass}
-TONES = tuple(tone.label for tone in SkinTone)
 TONE_COLOURS = {
     "all": "#5B6770",
     **{tone.label: tone.colour for tone in SkinTone},
@@ -267,14 +266,11 @@ def save_figure(figure: Figure, stem: Path) -> tuple[Path, Path]:
     }
     _settle(figure)
     paths = []
-    with (
-        TemporaryDirectory(prefix=".partial-", dir=stem.parent) as folder,
-        matplotlib.rc_context({"pdf.fonttype": 42}),
-    ):
+    with matplotlib.rc_context({"pdf.fonttype": 42}):
         for kind, facts in metadata.items():
             path = stem.parent / f"{stem.name}.{kind}"
-            figure.savefig(Path(folder, path.name), dpi=DPI, metadata=facts)
-            os.replace(Path(folder, path.name), path)
+            with write_whole(path) as partial:
+                figure.savefig(partial, format=kind, dpi=DPI, metadata=facts)
             paths.append(path)
     return paths[0], paths[1]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import re
@@ -12,6 +11,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from PIL import Image
 from safetensors import SafetensorError, safe_open
+
+from fedd_hf.files import hash_file
 
 SECRETS = re.compile(r"hf_[A-Za-z0-9]{20,}|gh[pousr]_[A-Za-z0-9]{20,}|AKIA[A-Z0-9]{16}|-----BEGIN [A-Z ]*PRIVATE KEY")
 ABSOLUTE_PATHS = re.compile(r"(?<![\w.:/])/(?:home|Users|root|tmp|work|mnt|data|var|opt|private)/\w|\b[A-Za-z]:\\+\w")
@@ -48,11 +49,6 @@ def check_folder(folder: Path, pictures: Collection[str] = ()) -> None:
 def list_files(folder: Path) -> list[Path]:
     """Return all files below a folder, hidden ones too, in a fixed order."""
     return sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
-
-
-def hash_file(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _check_text(path: Path, name: str) -> None:

@@ -4,20 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from fedd_hf.evaluation.report import HEADLINES, choose_rows, markdown_by_tone
+from fedd_hf.evaluation.report import HEADLINES, choose_rows
+from fedd_hf.evaluation.text_tables import markdown_by_tone
 from fedd_hf.evaluation.titles import TITLES
 
 from .cards import render_card
 
-SEGMENTATION, CLASSIFICATION = "segmentation", "classification"
-PIPELINES = {SEGMENTATION: "image-segmentation", CLASSIFICATION: "image-classification"}
 HUB_NAMES = {"auroc": "roc_auc"}
-HUB_METRICS = {SEGMENTATION: ["mean_iou"], CLASSIFICATION: ["roc_auc"]}
 TAGS = ("dermatology", "medical", "fairness", "skin-tone", "diffusion", "custom_code", "fedd")
+
+
+class Task(NamedTuple):
+    """What a model does, in the words of transformers and of the Hub."""
+
+    architecture: str
+    pipeline: str
+    metric: str
+
+
+TASKS = {
+    "segmentation": Task("FEDDForSegmentation", "image-segmentation", "mean_iou"),
+    "classification": Task("FEDDForImageClassification", "image-classification", "roc_auc"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,13 +112,13 @@ def render_model_card(facts: ModelFacts) -> str:
     Raises:
         ValueError: If the task is unknown.
     """
-    if facts.task not in PIPELINES:
-        raise ValueError(f"`task` must be one of {list(PIPELINES)}, got {facts.task!r}.")
+    if facts.task not in TASKS:
+        raise ValueError(f"`task` must be one of {list(TASKS)}, got {facts.task!r}.")
     return render_card(
         f"{facts.task}_model.md.j2",
         facts=facts,
         metadata_yaml=describe_metadata(facts).to_yaml(),
-        results=markdown_by_tone(facts.by_tone, TITLES) if facts.by_tone else None,
+        results=markdown_by_tone(facts.by_tone) if facts.by_tone else None,
     )
 
 
@@ -118,9 +130,9 @@ def describe_metadata(facts: ModelFacts) -> ModelCardData:
         eval_results=list(_describe_results(facts)) or None,
         library_name="transformers",
         license=facts.license,
-        metrics=HUB_METRICS[facts.task],
+        metrics=[TASKS[facts.task].metric],
         model_name=facts.repo_id.rpartition("/")[2],
-        pipeline_tag=PIPELINES[facts.task],
+        pipeline_tag=TASKS[facts.task].pipeline,
         tags=list(TAGS),
         widget=[example.widget() for example in facts.examples],
     )
@@ -132,7 +144,7 @@ def _describe_results(facts: ModelFacts) -> Iterator[EvalResult]:
         if row["value"] is None:
             continue
         yield EvalResult(
-            task_type=PIPELINES[facts.task],
+            task_type=TASKS[facts.task].pipeline,
             dataset_type=facts.data["dataset"],
             dataset_name=f"{facts.data['name']}, skin tone {row['skin_tone']}",
             dataset_config=row["skin_tone"],  # results of one configuration are put together

@@ -13,10 +13,9 @@ from huggingface_hub import HfApi
 from fedd_hf.evaluation.report import read_report
 
 from .guard import check_folder
-from .model_card import CLASSIFICATION, SEGMENTATION, ModelFacts, render_model_card
+from .model_card import TASKS, ModelFacts, render_model_card
 from .push import PushArguments, Repository, push_repository
 
-TASKS = {"FEDDForSegmentation": SEGMENTATION, "FEDDForImageClassification": CLASSIFICATION}
 FILES = ("model.safetensors", "preprocessor_config.json")
 CODE = "*_fedd.py"
 CHOICES = ("label_fraction", "label_seed", "skin_tone", "malignancy_policy")
@@ -77,7 +76,7 @@ def describe_run(repo_id: str, config: dict[str, Any], run: dict[str, Any]) -> M
     told = {"name": data["dataset"], "dataset": data["dataset"], "train": f"{run['photos']} labelled photos"}
     return ModelFacts(
         repo_id=repo_id,
-        task=TASKS[config["architectures"][0]],
+        task=next(name for name, task in TASKS.items() if task.architecture == config["architectures"][0]),
         config=config,
         data=told | {"validation": "", "test": ""},
         training={name: data[name] for name in CHOICES} | run["features"] | run["training"] | losses,

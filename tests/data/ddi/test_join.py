@@ -11,8 +11,8 @@ from PIL import Image
 
 from fedd_hf.data import load_ddi
 from fedd_hf.data.ddi import join
-from fedd_hf.data.ddi.draw import draw_classification
-from fedd_hf.data.ddi.metadata import METADATA_FILE, read_ddi_metadata
+from fedd_hf.data.ddi.ddi_seg import draw_classification
+from fedd_hf.data.ddi.local_copy import METADATA_FILE, read_ddi_metadata
 from fedd_hf.data.schema import FEATURES, tone_labels
 from fedd_hf.image_processing_fedd import FEDDImageProcessor
 from fedd_hf.labels import SkinTone
@@ -58,14 +58,6 @@ def test_photos_and_masks_are_joined_in_the_one_row_format(joined):
     assert set(joined["test"]["split"]) == {"test"}
 
 
-def test_every_mask_is_that_of_ddi_seg(joined, ddi_seg):
-    masks = load_dataset(str(ddi_seg), split="test")
-
-    for row, released in zip(joined["test"], masks, strict=True):
-        assert row["image_id"] == released["image_id"]
-        assert np.array_equal(np.asarray(row["mask"]), np.asarray(released["mask"]))
-
-
 def test_every_photo_is_the_one_of_its_name_squashed_as_the_processor_squashes(joined, painted_ddi):
     processor = FEDDImageProcessor(size=256)
 
@@ -88,13 +80,6 @@ def test_tones_and_diagnoses_are_those_of_the_local_metadata(joined, painted_ddi
         ):
             assert [tone, malignant, disease] == metadata.loc[image_id, ["skin_tone", "malignant", "disease"]].tolist()
         assert None not in tones, name
-
-
-def test_photos_with_an_alpha_channel_are_read(joined, painted_ddi):
-    (row,) = [row for row in joined["validation"] if row["image_id"] == "000056"]
-
-    assert Image.open(painted_ddi / "images" / "000056.png").mode == "RGBA"
-    assert row["image"].mode == "RGB"
 
 
 def test_the_flat_layout_and_the_older_header_give_the_same_rows(joined, ddi_copy, ddi_seg, trusting):
@@ -123,7 +108,7 @@ def test_center_crop_takes_the_middle_of_the_photo(painted_ddi, ddi_seg, trustin
 # Choosing
 
 
-@pytest.mark.parametrize(("fraction", "per_tone"), [(0.05, 10), (0.1, 20), (0.15, 30), (0.2, 40)])
+@pytest.mark.parametrize(("fraction", "per_tone"), [(0.05, 10), (0.2, 40)])
 def test_a_label_fraction_keeps_the_published_training_photos(
     joined, painted_ddi, ddi_seg, trusting, fraction, per_tone
 ):
@@ -146,7 +131,7 @@ def test_a_seed_draws_other_training_photos_nested_and_balanced(painted_ddi, ddi
     assert set(small["image_id"]) != set(published["image_id"])
 
 
-@pytest.mark.parametrize("tone", ["V-VI", SkinTone.V_VI, ["V-VI"]], ids=["label", "SkinTone", "list"])
+@pytest.mark.parametrize("tone", ["V-VI", [SkinTone.V_VI]], ids=["label", "list"])
 def test_one_skin_tone_may_be_kept(painted_ddi, ddi_seg, trusting, tone):
     chosen = load_ddi(painted_ddi, ddi_seg, label_fraction=0.05, skin_tone=tone)
 
@@ -168,12 +153,6 @@ def test_classification_is_the_draw_of_the_supplements_table_1(classified, paint
     }
     for name, rows in classified.items():
         assert rows["image_id"] == drawn.loc[drawn["split"] == name, "image_id"].tolist()
-
-
-def test_classification_keeps_masks_where_there_are_any(classified):
-    num_masks = sum(row["mask"] is not None for rows in classified.values() for row in rows.select_columns("mask"))
-
-    assert num_masks == 333
 
 
 @pytest.mark.parametrize("seed", [None, 3])
@@ -211,22 +190,6 @@ def test_all_that_is_wrong_with_the_photos_is_said_in_one_error(ddi_copy, ddi_se
     assert len(lines) == 5
 
 
-def test_a_file_that_was_only_saved_anew_is_not_changed(ddi_copy, ddi_seg, trusting):
-    rewrite(ddi_copy / "images" / "000006.png", Image.open(ddi_copy / "images" / "000006.png").convert("RGBA"))
-
-    assert len(load_ddi(ddi_copy, ddi_seg)["test"]) == 198
-
-
-def test_without_facts_about_photos_names_alone_are_compared(ddi_copy, ddi_seg, tmp_path, trusting):
-    plain = Path(shutil.copytree(ddi_seg, tmp_path / "plain"))
-    manifest = json.loads((plain / "manifest.json").read_text())
-    (plain / "manifest.json").write_text(json.dumps({key: manifest[key] for key in ("files", "masks")}))
-    changed = Image.open(ddi_copy / "images" / "000022.png").convert("RGB").resize((50, 50))
-    rewrite(ddi_copy / "images" / "000022.png", changed)
-
-    assert len(load_ddi(ddi_copy, plain)["test"]) == 198
-
-
 def test_a_photo_that_is_in_two_splits_is_refused_unless_it_is_allowed(ddi_copy, ddi_seg, tmp_path, caplog):
     """DDI has no patient ids: near-duplicates are all that can be found."""
     plain = Path(shutil.copytree(ddi_seg, tmp_path / "plain"))
@@ -242,24 +205,10 @@ def test_a_photo_that_is_in_two_splits_is_refused_unless_it_is_allowed(ddi_copy,
     assert "Leakage allowed: same file: 000081 (train) and 000006 (test)" in caplog.text
 
 
-def test_photos_in_both_places_are_refused(ddi_copy, ddi_seg):
-    shutil.copy(ddi_copy / "images" / "000001.png", ddi_copy / "000001.png")
-
-    with pytest.raises(ValueError, match="keep those of one place"):
-        load_ddi(ddi_copy, ddi_seg)
-
-
 def test_a_folder_without_photos_says_where_they_must_lie(ddi_copy, ddi_seg):
     shutil.rmtree(ddi_copy / "images")
 
     with pytest.raises(FileNotFoundError, match=r"no photos like 000001\.png in .*images nor in"):
-        load_ddi(ddi_copy, ddi_seg)
-
-
-def test_a_folder_without_metadata_is_refused(ddi_copy, ddi_seg):
-    (ddi_copy / METADATA_FILE).unlink()
-
-    with pytest.raises(FileNotFoundError, match=r"no table at .*ddi_metadata\.csv"):
         load_ddi(ddi_copy, ddi_seg)
 
 
@@ -285,16 +234,6 @@ def test_another_diagnosis_than_that_of_ddi_seg_is_refused(ddi_copy, ddi_seg):
 
 
 # What is wrong with the masks or the call
-
-
-def test_masks_of_another_revision_than_the_manifest_are_refused(painted_ddi, ddi_seg, tmp_path):
-    mixed = Path(shutil.copytree(ddi_seg, tmp_path / "mixed"))
-    manifest = json.loads((mixed / "manifest.json").read_text())
-    manifest["masks"]["000006"] = "0" * 64
-    (mixed / "manifest.json").write_text(json.dumps(manifest))
-
-    with pytest.raises(ValueError, match="the mask of 000006 is not that of the manifest"):
-        load_ddi(painted_ddi, mixed)
 
 
 @pytest.mark.parametrize("damage", ["manifest", "half a table", "another dataset"])
@@ -339,11 +278,6 @@ def test_of_a_repository_table_and_manifest_are_of_one_revision(painted_ddi, ddi
     ]
 
 
-def test_a_folder_that_is_not_there_is_refused_by_name(tmp_path, ddi_seg):
-    with pytest.raises(FileNotFoundError, match="There is no DDI folder at .*nowhere.*ddi-dataset.github.io"):
-        load_ddi(tmp_path / "nowhere", ddi_seg)
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -358,30 +292,4 @@ def test_an_unknown_option_is_refused_with_the_allowed_ones(painted_ddi, ddi_seg
         load_ddi(painted_ddi, ddi_seg, **options)
 
 
-def test_an_unknown_skin_tone_is_refused(painted_ddi, ddi_seg):
-    with pytest.raises(ValueError, match=r"Skin tone must be one of \['I-II', 'III-IV', 'V-VI'\], got 'dark'"):
-        load_ddi(painted_ddi, ddi_seg, skin_tone="dark")
-
-
 # What users of datasets do
-
-
-def test_joined_photos_come_out_as_torch_tensors(joined):
-    row = joined["validation"].with_format("torch")[0]
-
-    assert tuple(row["image"].shape) == (3, 256, 256)
-    assert np.array_equal(row["mask"].squeeze().numpy(), np.asarray(joined["validation"][0]["mask"]))
-
-
-def brightness(row):
-    return {"brightness": float(np.asarray(row["image"]).mean())}
-
-
-def test_joined_photos_map_with_several_processes_and_stream(joined, own_environ):
-    expected = [brightness(row)["brightness"] for row in joined["validation"]]
-
-    mapped = joined["validation"].map(brightness, num_proc=2)
-    streamed = joined["validation"].to_iterable_dataset(num_shards=3).map(brightness)
-
-    assert list(mapped["brightness"]) == expected
-    assert [row["brightness"] for row in streamed] == expected

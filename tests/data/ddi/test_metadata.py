@@ -1,6 +1,6 @@
 import pytest
 
-from fedd_hf.data.ddi.metadata import read_ddi_metadata
+from fedd_hf.data.ddi.local_copy import read_ddi_metadata
 
 TABLE = """\
 ,DDI_ID,DDI_file,skin_tone,malignant,disease
@@ -41,17 +41,6 @@ def test_the_older_header_is_read_too(write, kind):
     assert read_ddi_metadata(write(older))["malignant"].tolist() == [False, True, False]
 
 
-def test_a_table_without_an_index_is_read(write):
-    plain = "\n".join(line.split(",", 2)[2] for line in TABLE.splitlines())
-
-    assert read_ddi_metadata(write(plain)).equals(read_ddi_metadata(write(TABLE)))
-
-
-def test_a_missing_table_is_refused_by_name(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no table at .*ddi_metadata\.csv"):
-        read_ddi_metadata(tmp_path / "ddi_metadata.csv")
-
-
 @pytest.mark.parametrize("column", ["DDI_file", "skin_tone", "malignant", "disease"])
 def test_a_missing_column_is_named(write, column):
     with pytest.raises(ValueError, match=rf"lacks the columns \['{column}'\]; it has .*'DDI_ID'"):
@@ -71,9 +60,3 @@ def test_a_missing_column_is_named(write, column):
 def test_a_row_that_is_not_of_ddi_is_named(write, old, new, message):
     with pytest.raises(ValueError, match=message):
         read_ddi_metadata(write(TABLE.replace(old, new)))
-
-
-def test_a_remapped_tone_scale_is_refused(write):
-    """FairDisCo and PatchAlign write 1, 3, 5 for the three groups: never to be reused."""
-    with pytest.raises(ValueError, match=r"`skin_tone` must be one of \[12, 34, 56\]"):
-        read_ddi_metadata(write(TABLE.replace(",12,", ",1,").replace(",34,", ",3,").replace(",56,", ",5,")))

@@ -86,38 +86,6 @@ def test_photos_of_no_challenge_have_no_split_and_their_masks_in_a_folder_masks(
     assert row["mask"].size == (12, 9)
 
 
-def test_the_folder_of_a_challenge_may_be_given_alone(challenge):
-    (row,) = load_isic(challenge("2017") / "ISIC-2017_Test_v2_Data")
-
-    assert (row["image_id"], row["split"]) == ("ISIC_0000002", "test")
-    assert row["mask"] is not None
-
-
-def test_superpixels_and_masks_are_no_photos(challenge, save_photo):
-    root = challenge("2017")
-    save_photo(root / "ISIC-2017_Training_Data" / "ISIC_0000000_superpixels.png")
-    save_photo(root / "ISIC-2017_Training_Data" / "ISIC_0000000_segmentation.png")
-    (root / "ISIC-2017_Training_Data" / "ISIC-2017_Training_Data_metadata.csv").write_text("image_id,age,sex\n")
-
-    assert len(load_isic(root)) == 3
-
-
-def test_without_a_table_nothing_is_known_of_malignancy(challenge):
-    dataset = load_isic(challenge("2018"))
-
-    assert dataset["malignant"] == dataset["malignancy_policy"] == dataset["disease"] == [None] * 3
-
-
-def test_without_a_folder_of_masks_masks_are_null(challenge):
-    root = challenge("2018")
-    (root / "ISIC2018_Task1_Test_GroundTruth").rename(root / "elsewhere")
-
-    dataset = load_isic(root)
-
-    masks = {row["split"]: row["mask"] is not None for row in dataset}
-    assert masks == {"train": True, "validation": True, "test": False}
-
-
 def test_in_2017_melanoma_is_malignant_and_the_others_are_benign(challenge):
     root = challenge("2017")
     label_2017(root, "Training", "ISIC_0000000,1.0,0.0")
@@ -130,17 +98,6 @@ def test_in_2017_melanoma_is_malignant_and_the_others_are_benign(challenge):
     assert set(load_isic(root)["malignancy_policy"]) == {"recorded"}
 
 
-def test_a_table_of_2017_covers_its_own_folder_only(challenge):
-    root = challenge("2017")
-    label_2017(root, "Training", "ISIC_0000000,1.0,0.0")
-
-    assert {row["split"]: row["malignant"] for row in load_isic(root)} == {
-        "train": True,
-        "validation": None,
-        "test": None,
-    }
-
-
 @pytest.mark.parametrize(
     ("policy", "indeterminate"), [("indeterminate-unknown", None), ("indeterminate-malignant", True)]
 )
@@ -151,35 +108,12 @@ def test_an_indeterminate_photo_is_unknown_or_malignant_and_never_benign(archive
     assert set(dataset["malignancy_policy"]) == {policy}
 
 
-def test_by_default_an_indeterminate_photo_is_unknown(archive):
-    assert load_isic(archive)["malignant"] == [False, None, True, None]
-
-
 def test_tone_disease_and_group_are_those_of_the_archive(archive):
     dataset = load_isic(archive)
 
     assert tone_labels(dataset) == ["I-II", "III-IV", "V-VI", None]
     assert dataset["disease"] == ["Nevus", "Atypical melanocytic neoplasm", "Melanoma, NOS", None]
     assert dataset["group_id"] == ["IP_1", "IP_1", "IL_3", None]
-
-
-def test_a_table_of_the_archive_may_call_the_disease_diagnosis(archive):
-    (archive / "metadata.csv").write_text(ARCHIVE.replace("diagnosis_3", "diagnosis"))
-
-    assert load_isic(archive)["disease"][0] == "Nevus"
-
-
-def test_a_table_that_lists_images_with_malignant_is_read(archive):
-    lines = [f"images/ISIC_000000{index}.jpg,{name},{flag},0" for index, name, flag in [(1, "x", 0), (2, "y", 1)]]
-    (archive / "metadata.csv").write_text("\n".join(["image,label,malignant,ruler", *lines]))
-    for index in (3, 4):
-        (archive / "images" / f"ISIC_000000{index}.jpg").unlink()
-
-    dataset = load_isic(archive)
-
-    assert dataset["malignant"] == [False, True]
-    assert dataset["disease"] == ["x", "y"]
-    assert dataset["malignancy_policy"] == ["recorded"] * 2
 
 
 def test_an_unknown_policy_is_refused_with_the_allowed_names(archive):
@@ -216,31 +150,6 @@ def test_everything_that_is_wrong_is_told_at_once(challenge, save_lesion, save_p
     ]
 
 
-@pytest.mark.parametrize(
-    ("cell", "wrong", "message"),
-    [
-        (
-            "Benign",
-            "Unclear",
-            "`diagnosis_1` must be one of Benign, Indeterminate, Malignant, or empty; got 'Unclear'",
-        ),
-        (",I,", ",FST1,", "`fitzpatrick_skin_type` must be one of 1, 2, .* got 'FST1'"),
-    ],
-)
-def test_an_unknown_value_of_the_archive_is_refused_with_its_row(archive, cell, wrong, message):
-    (archive / "metadata.csv").write_text(ARCHIVE.replace(cell, wrong))
-
-    with pytest.raises(ValueError, match=rf"metadata\.csv, line 2: {message}"):
-        load_isic(archive)
-
-
-def test_a_table_of_the_archive_without_diagnoses_is_refused(archive):
-    (archive / "metadata.csv").write_text(ARCHIVE.replace("diagnosis_1", "benign_malignant"))
-
-    with pytest.raises(ValueError, match=r"metadata\.csv lacks the columns \['diagnosis_1'\]"):
-        load_isic(archive)
-
-
 def test_a_photo_that_lies_in_two_challenges_is_refused_with_both_files(challenge):
     challenge("2017")
 
@@ -251,11 +160,6 @@ def test_a_photo_that_lies_in_two_challenges_is_refused_with_both_files(challeng
 def test_a_folder_without_photos_is_refused_with_the_names_looked_for(tmp_path):
     with pytest.raises(ValueError, match=r"holds no photos ISIC_\*\.jpg or \.png.*ISIC-2017_Training_Data"):
         load_isic(tmp_path)
-
-
-def test_a_missing_folder_is_refused_by_name(tmp_path):
-    with pytest.raises(FileNotFoundError, match="There is no folder .*nowhere"):
-        load_isic(tmp_path / "nowhere")
 
 
 def test_the_real_photos_of_2017_are_all_found(real_data):

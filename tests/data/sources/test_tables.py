@@ -1,6 +1,6 @@
 import pytest
 
-from fedd_hf.data.sources.tables import FITZPATRICK, MALIGNANT, SPLITS, read_rows, read_table, unpaired
+from fedd_hf.data.sources.tables import FITZPATRICK, MALIGNANT, read_rows, read_table, unpaired
 
 
 @pytest.fixture
@@ -18,18 +18,6 @@ def test_cells_stay_as_they_are_written_and_empty_ones_are_left_out(write):
 
     assert [row.cells for row in rows] == [{"image_id": "0012", "age": "63.0"}]
     assert rows[0].key == "0012"
-
-
-def test_the_first_column_that_occurs_names_the_photo(write):
-    rows = read_rows(write("image_id,file_name\n1,a.jpg\n"), {"file_name": (), "image_id": ()}, [])
-
-    assert rows[0].key == "a.jpg"
-
-
-def test_a_row_knows_its_file_and_line(write):
-    path = write("image_id\na\nb\n")
-
-    assert [row.where for row in read_rows(path, {"image_id": ()}, [])] == [f"{path}, line 2", f"{path}, line 3"]
 
 
 def test_a_photo_that_is_named_again_or_not_at_all_is_told(write):
@@ -80,21 +68,6 @@ def test_a_cell_means_the_same_in_any_case_and_as_a_decimal(write, text, meaning
     assert rows[0].meaning("malignant", MALIGNANT) is meaning
 
 
-def test_a_column_that_is_absent_means_nothing(write):
-    rows = read_rows(write("image_id\na\n"), {"image_id": ()}, [])
-
-    assert rows[0].meaning("malignant", MALIGNANT) is None
-
-
-def test_a_cell_without_a_meaning_is_refused_with_its_row_and_the_allowed_ones(write):
-    rows = read_rows(write("image_id,split\na,dev\n"), {"image_id": ()}, [])
-
-    with pytest.raises(
-        ValueError, match=r"line 2: `split` must be one of train, validation, val, test, or empty; got 'dev'"
-    ):
-        rows[0].meaning("split", SPLITS)
-
-
 def test_fitzpatrick_types_are_read_as_numbers_and_as_numerals():
     assert FITZPATRICK == {
         "1": "I-II",
@@ -110,12 +83,6 @@ def test_fitzpatrick_types_are_read_as_numbers_and_as_numerals():
         "V": "V-VI",
         "VI": "V-VI",
     }
-
-
-def test_the_first_column_with_text_is_taken(write):
-    rows = read_rows(write("image_id,patient_id,lesion_id\na,,L1\nb,P1,L2\nc,,\n"), {"image_id": ()}, [])
-
-    assert [row.first("patient_id", "lesion_id") for row in rows] == ["L1", "P1", None]
 
 
 def test_rows_and_photos_that_lack_each_other_are_told(write, tmp_path):

@@ -2,7 +2,8 @@ import pytest
 from matplotlib.colors import to_hex
 
 from draw_counts import MAX_DISEASES, draw_counts
-from fedd_hf.figures.style import TONE_COLOURS, TONES
+from fedd_hf.evaluation.by_tone import TONES
+from fedd_hf.figures.style import TONE_COLOURS
 
 DDI = {"I-II": (159, 49), "III-IV": (167, 74), "V-VI": (159, 48)}
 

@@ -21,10 +21,8 @@ from fedd_hf.data.splits import draw_nested, keep_photos, select_skin_tones, spl
 from fedd_hf.image_processing_fedd import GEOMETRIES
 from fedd_hf.labels import SkinTone
 
-from .ddi_seg import TRAIN_PER_TONE, check_metadata
-from .draw import CELLS, diagnosis_cells, draw_classification, hash_draw
-from .local_copy import find_photos, read_photos
-from .metadata import METADATA_FILE, read_ddi_metadata
+from .ddi_seg import CELLS, TRAIN_PER_TONE, check_metadata, diagnosis_cells, draw_classification, hash_draw
+from .local_copy import METADATA_FILE, find_photos, read_ddi_metadata, read_photos
 from .release import MASK_SIZE
 
 TASKS = ("segmentation", "classification")
@@ -53,7 +51,7 @@ def load_ddi(
         task (`str`, *optional*, defaults to `"segmentation"`):
             `"segmentation"`: photos with a mask, in the released splits `train` (120), `validation` (15) and `test`
             (198). `"classification"`: all photos, in the splits of
-            [`~fedd_hf.data.ddi.draw.draw_classification`]: `train` (120), `validation` (30), `test` (30) and
+            [`~fedd_hf.data.ddi.ddi_seg.draw_classification`]: `train` (120), `validation` (30), `test` (30) and
             `large_test` (476), with masks where there are any.
         label_fraction (`float`, *optional*):
             Keep 0.05, 0.10, 0.15 or 0.20 of DDI as training photos: 10, 20, 30 or 40 of each skin tone, nested.

@@ -86,20 +86,6 @@ def lab_to_linear_rgb(lab: np.ndarray) -> np.ndarray:
     return xyz @ np.transpose(XYZ_TO_RGB)
 
 
-def linear_rgb_to_lab(linear_rgb: np.ndarray) -> np.ndarray:
-    """Convert linear sRGB of shape `(height, width, 3)` to CIELAB (D65): the inverse of [`lab_to_linear_rgb`]."""
-    xyz = linear_rgb @ np.linalg.inv(np.transpose(XYZ_TO_RGB)) / WHITE_XYZ
-    f = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
-    x, y, z = np.moveaxis(f, -1, 0)
-    return np.stack([116.0 * y - 16.0, 500.0 * (x - y), 200.0 * (y - z)], axis=-1)
-
-
-def srgb_to_linear_rgb(srgb: np.ndarray) -> np.ndarray:
-    """Convert 8-bit sRGB to linear sRGB in [0, 1]. Source: IEC 61966-2-1."""
-    encoded = srgb / 255.0
-    return np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
-
-
 def linear_rgb_to_srgb(linear_rgb: np.ndarray) -> np.ndarray:
     """Convert linear sRGB to 8-bit sRGB; what is darker than black or brighter than white is cut off."""
     linear_rgb = np.clip(linear_rgb, 0.0, 1.0)

@@ -9,8 +9,7 @@ from typing import Any
 from datasets import Dataset
 
 from .collection import Photo, attempt, collection_folder, listed_photo, make_collection, make_rows, photo_and_lesion
-from .policies import Policy, check_policy
-from .tables import TableRow, read_rows
+from .tables import Policy, TableRow, check_policy, read_rows
 
 # Actinic keratosis and Bowen's disease are one label, `akiec`, which papers count as malignant or as benign.
 DIAGNOSES = {"akiec": None, "bcc": True, "bkl": False, "df": False, "mel": True, "nv": False, "vasc": False}

@@ -12,8 +12,7 @@ from typing import Any
 from datasets import Dataset
 
 from .collection import Photo, attempt, collection_folder, make_collection, make_rows, photo_and_lesion
-from .policies import Policy, check_policy
-from .tables import FITZPATRICK, MALIGNANT, NO_ROW, TableRow, read_rows, unpaired
+from .tables import FITZPATRICK, MALIGNANT, NO_ROW, Policy, TableRow, check_policy, read_rows, unpaired
 
 MALIGNANCY_POLICIES: dict[str, Policy] = {
     "indeterminate-unknown": {"Benign": False, "Indeterminate": None, "Malignant": True},

@@ -1,4 +1,4 @@
-"""The table that says what the photos of a collection show, read with clear errors."""
+"""The table that says what the photos of a collection show, and rules by which they are malignant."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ FITZPATRICK = {
     for skin_type, name in enumerate(names, start=1)
 }
 SPLITS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
+Policy = Mapping[str, bool | None]  # what makes malignant or benign of the labels of a source
 
 
 @dataclass(frozen=True)
@@ -91,12 +92,12 @@ def read_rows(path: Path, layouts: Mapping[str, Sequence[str]], problems: list[s
     return [row for row in rows if row.key]
 
 
-def read_table(path: Path, columns: Sequence[str] = (), dtype: type | None = None) -> pd.DataFrame:
+def read_table(path: Path, dtype: type | None = None) -> pd.DataFrame:
     """Read a CSV file in which an empty cell means "not known".
 
     Raises:
         FileNotFoundError: If there is no file at `path`.
-        ValueError: If it is no CSV file, has no rows or lacks one of `columns`.
+        ValueError: If it is no CSV file, or has no rows.
     """
     if not path.is_file():
         raise FileNotFoundError(f"There is no table at {path}.")
@@ -104,7 +105,6 @@ def read_table(path: Path, columns: Sequence[str] = (), dtype: type | None = Non
         table = pd.read_csv(path, dtype=dtype)
     except (ValueError, UnicodeDecodeError) as error:  # pandas' parser errors are ValueErrors
         raise ValueError(f"{path} is no CSV file that can be read: {error}") from error
-    check_columns(path, table, columns)
     if table.empty:
         raise ValueError(f"{path} has no rows.")
     return table
@@ -135,3 +135,13 @@ def _unusable_keys(rows: list[TableRow], column: str) -> list[str]:
     return problems + [
         f"{row.where}: {row.key!r} occurs again." for row, twice in zip(rows, again, strict=True) if twice
     ]
+
+
+def check_policy(name: str, policies: Mapping[str, Policy]) -> None:
+    """Refuse a rule that there is not.
+
+    Raises:
+        ValueError: If there is none of this name; the message names those that there are.
+    """
+    if name not in policies:
+        raise ValueError(f"`malignancy_policy` must be one of {list(policies)}, got {name!r}.")

@@ -1,7 +1,7 @@
 """Paint a stand-in for DDI: the same layout, names, splits and balance, and no patient.
 
 Usage:
-    python scripts/paint_ddi.py --output-dir painted-ddi
+    python scripts/paper/paint_ddi.py --output-dir painted-ddi
     python scripts/build_ddi_seg.py --masks painted-ddi/ddi_labels.zip --metadata painted-ddi/ddi_metadata.csv \
         --output-dir painted-ddi-seg
 """
@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fedd_hf.data.painted.double import paint_ddi
+from painted_double import paint_ddi
 
 
 def parse_args(arguments: Sequence[str] | None) -> argparse.Namespace:

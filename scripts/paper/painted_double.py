@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from collections.abc import Iterator
 from io import BytesIO
@@ -14,12 +13,12 @@ import pandas as pd
 from PIL import Image
 from tqdm.auto import tqdm
 
-from fedd_hf.data.ddi.metadata import METADATA_FILE
+from fedd_hf.data.ddi.local_copy import METADATA_FILE
 from fedd_hf.data.ddi.release import FRACTIONS, MASK_SIZE, read_released_masks, released_files, released_splits
+from fedd_hf.data.painted.layout import check_size, paint_mask
+from fedd_hf.data.painted.photos import paint_photo
+from fedd_hf.files import write_whole
 from fedd_hf.labels import SkinTone
-
-from .layout import check_size, paint_mask
-from .photos import paint_photo
 
 SETTINGS_FILE = "painted.json"
 MASKS_FILE = "ddi_labels.zip"
@@ -100,7 +99,7 @@ def paint_metadata(seed: int = 0) -> pd.DataFrame:
     """Invent tone and diagnosis of each photo, with the counts of DDI, of its tones and of each released split.
 
     Returns:
-        `pd.DataFrame`: as [`~fedd_hf.data.ddi.metadata.read_ddi_metadata`] returns it.
+        `pd.DataFrame`: as [`~fedd_hf.data.ddi.local_copy.read_ddi_metadata`] returns it.
     """
     rng = np.random.default_rng(seed)
     rows = pd.DataFrame({"image_id": [f"{number:06d}" for number in range(1, NUM_PHOTOS + 1)]})
@@ -177,7 +176,5 @@ def _ddi_csv(metadata: pd.DataFrame) -> bytes:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)
+    with write_whole(path) as partial:
+        partial.write_bytes(content)

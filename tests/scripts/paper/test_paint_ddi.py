@@ -1,13 +1,13 @@
-"""scripts/paint_ddi.py on a few photos."""
+"""scripts/paper/paint_ddi.py on a few photos."""
 
 import runpy
 from pathlib import Path
 
 import pytest
 
-from fedd_hf.data.painted import double as ddi
+import painted_double as ddi
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "paint_ddi.py"
+SCRIPT = Path(__file__).parents[3] / "scripts" / "paper" / "paint_ddi.py"
 
 
 @pytest.fixture

@@ -1,18 +1,16 @@
 """The painted double of DDI: its layout, its balance, and that a painting can be interrupted."""
 
-import json
 import zipfile
 
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 
-from fedd_hf.data.ddi.metadata import METADATA_FILE, read_ddi_metadata
+import painted_double as ddi
+from fedd_hf.data.ddi.local_copy import METADATA_FILE, read_ddi_metadata
 from fedd_hf.data.ddi.release import read_released_masks, released_splits
-from fedd_hf.data.painted import double as ddi
-from fedd_hf.data.painted.double import MASKS_FILE, NUM_PHOTOS, paint_ddi, paint_metadata
 from fedd_hf.data.painted.photos import paint_photo
+from painted_double import MASKS_FILE, NUM_PHOTOS, paint_ddi, paint_metadata
 
 
 @pytest.fixture(scope="module")
@@ -67,33 +65,11 @@ def test_the_folder_looks_like_ddi(painted_ddi):
     assert read_ddi_metadata(painted_ddi / METADATA_FILE)["file"].tolist() == names
 
 
-def test_some_photos_have_an_alpha_channel_and_some_are_wide(painted_ddi):
-    photos = [Image.open(path) for path in sorted((painted_ddi / "images").iterdir())[:8]]
-
-    assert {photo.mode for photo in photos} == {"RGB", "RGBA"}
-    assert {photo.size for photo in photos} == {(48, 48), (64, 48)}
-
-
 def test_masks_come_in_the_layout_of_the_release(painted_ddi):
     assert len(zipfile.ZipFile(painted_ddi / MASKS_FILE).namelist()) == 622
     masks = read_released_masks(painted_ddi / MASKS_FILE)
     assert len(masks) == 333
     assert all((mask == 1).any() for mask in masks.values())
-
-
-def test_the_folder_says_that_it_is_painted(painted_ddi):
-    assert json.loads((painted_ddi / "painted.json").read_text())["painted"] == "no patient"
-
-
-def test_photos_show_what_their_mask_says(few, tmp_path, monkeypatch):
-    seen = []
-    monkeypatch.setattr(ddi, "paint_photo", lambda mask, *rest: seen.append(mask) or paint_photo(mask, *rest))
-    paint_ddi(tmp_path / "ddi", photo_size=256)
-
-    for number, mask in enumerate(seen, start=1):
-        rng = np.random.default_rng(np.random.SeedSequence(0, spawn_key=(number,)))
-        malignant = bool(paint_metadata()["malignant"][number - 1])
-        assert np.array_equal(mask, ddi.paint_mask(rng, 256, malignant=malignant))
 
 
 def test_photos_may_be_painted_over_the_released_masks(few, tmp_path, released_zip, monkeypatch):

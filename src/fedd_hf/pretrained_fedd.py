@@ -145,7 +145,8 @@ class FEDDPreTrainedModel(PreTrainedModel):
             _localise_backbone(config, folder)
             tensors = cls._read_tensors(path, config, files, kwargs.pop("variant", None))
         model, info = cls._from_tensors(config, tensors, str(path or ""), *args, **kwargs)
-        _check_missing(path, model, info["missing_keys"])
+        if path is not None:
+            _check_missing(path, model, info["missing_keys"])
         return (model, info) if wants_info else model
 
     @classmethod
@@ -197,15 +198,16 @@ class FEDDPreTrainedModel(PreTrainedModel):
         if kwargs.get("push_to_hub"):
             self._check_can_be_pushed()
         self._choose_what_to_save()
-        config = dict(vars(self.config))
+        attributes: Any = self.config.__dict__
+        before = dict(attributes)
         self.config.backbone = _relative_backbone(self.config.backbone, Path(save_directory))
         if self._auto_class is not None:  # transformers adds the class of this model to what is there
             self.config.auto_map = {"AutoModel": "backbone_fedd.FEDDBackbone"}
         try:
             super().save_pretrained(save_directory, *args, **kwargs)
         finally:  # transformers leaves class names in a configuration that other models may share
-            vars(self.config).clear()
-            vars(self.config).update(config)
+            attributes.clear()
+            attributes.update(before)
 
     def push_to_hub(self, *args: Any, **kwargs: Any) -> Any:
         """Upload the model, as [`~transformers.PreTrainedModel.push_to_hub`] does.

@@ -26,7 +26,6 @@ MAY_IMPORT = {
     "labels": set(),
     "convert": {"configuration_fedd", "backbone_fedd"},
     "features": MODEL_FAMILY,
-    "pipelines": MODEL_FAMILY,
     "data": {"labels", "image_processing_fedd"},  # one safe way to read a photo
     "training": MODEL_FAMILY | {"features", "data"},
     "baselines": MODEL_FAMILY | {"training", "data", "labels"},

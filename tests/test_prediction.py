@@ -458,7 +458,7 @@ def test_uncertainty_of_a_score_is_its_entropy(classifier, processor):
 
 @pytest.mark.parametrize(("score", "entropy"), [(0.0, 0.0), (1.0, 0.0), (0.5, np.log(2))])
 def test_entropy_of_a_certain_score_is_0(classifier, processor, monkeypatch, score, entropy):
-    monkeypatch.setattr(prediction, "stream_scores", lambda *_: iter([score]))
+    monkeypatch.setattr(prediction, "_score", lambda output: score)
 
     assert predict_classification(classifier, processor, make_dataset(1))["uncertainty"].item() == entropy
 

@@ -44,7 +44,7 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{,99}")
 
 MODELS = {model.__name__: model for model in (FEDDForSegmentation, FEDDForImageClassification)}
 
-StoredFeatures = Sequence[Tensor]  # of one photo: a map (height, width, channels) of each block, or a pooled vector
+PhotoFeatures = Sequence[Tensor]  # of one photo: a map (height, width, channels) of each block, or a pooled vector
 
 
 def open_model(
@@ -142,7 +142,7 @@ def stream_segmentations(
     photos: Iterable[Image.Image],
     batch_size: int | None = None,
     with_confidence: bool = False,
-    features: Iterable[StoredFeatures] | None = None,
+    features: Iterable[PhotoFeatures] | None = None,
 ) -> Iterator[SegmentedPhoto]:
     """Segment photos as [`segment_photos`] does, but read them batch by batch and hold no photo and no map.
 
@@ -173,7 +173,7 @@ def predict_segmentation(
     dataset: Dataset,
     output_dir: Path | None = None,
     batch_size: int | None = None,
-    features: Iterable[StoredFeatures] | None = None,
+    features: Iterable[PhotoFeatures] | None = None,
 ) -> pd.DataFrame:
     """Segment a labelled dataset and count pixels; each photo is decoded once.
 
@@ -222,7 +222,7 @@ def predict_classification(
     dataset: Dataset,
     output_dir: Path | None = None,
     batch_size: int | None = None,
-    features: Iterable[StoredFeatures] | None = None,
+    features: Iterable[PhotoFeatures] | None = None,
 ) -> pd.DataFrame:
     """Score a labelled dataset. Arguments are those of [`predict_segmentation`]; only photos are written.
 
@@ -292,7 +292,7 @@ def count_confidences(
 class _Photo:
     """A photo as the model takes it, and what is needed of it afterwards; its own pixels are let go."""
 
-    inputs: StoredFeatures  # pixel values, or stored features
+    inputs: PhotoFeatures  # pixel values, or stored features
     has_features: bool
     size: tuple[int, int]
     image_id: str = ""
@@ -301,11 +301,11 @@ class _Photo:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-def _prepare(processor: FEDDImageProcessor, image: Image.Image, features: StoredFeatures | None = None) -> _Photo:
+def _prepare(processor: FEDDImageProcessor, image: Image.Image, features: PhotoFeatures | None = None) -> _Photo:
     return _prepare_pixels(processor, np.moveaxis(processor.process_image(image), 0, -1), features)
 
 
-def _prepare_pixels(processor: FEDDImageProcessor, pixels: np.ndarray, features: StoredFeatures | None) -> _Photo:
+def _prepare_pixels(processor: FEDDImageProcessor, pixels: np.ndarray, features: PhotoFeatures | None) -> _Photo:
     if features is not None:
         return _Photo(features, True, pixels.shape[:2])
     pixel_values = processor(images=Image.fromarray(pixels), return_tensors="pt")["pixel_values"]
@@ -316,7 +316,7 @@ def _prepare_rows(
     dataset: Dataset,
     processor: FEDDImageProcessor,
     output_dir: Path | None,
-    features: Iterable[StoredFeatures] | None,
+    features: Iterable[PhotoFeatures] | None,
 ) -> Iterator[_Photo]:
     """Decode each labelled photo once; say how its lesion stands out, and write it where that is wanted."""
     stored = repeat(None, len(dataset)) if features is None else features

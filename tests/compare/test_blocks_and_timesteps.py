@@ -46,6 +46,12 @@ def photos(train, test):
     return PhotoSets(train=labelled, validation=paint_dataset(4, seed=1, size=32), tests={"test": test})
 
 
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch):
+    """Of features, which are filled up to one size."""
+    monkeypatch.setattr(feature_store, "default_batch_size", lambda image_size: 6)
+
+
 @pytest.fixture
 def accelerator():
     AcceleratorState._reset_state(reset_partial_state=True)

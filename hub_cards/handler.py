@@ -14,8 +14,7 @@ from PIL import Image
 from fedd_hf import FEDDForSegmentation
 from fedd_hf.data.masks import encode_png
 from fedd_hf.image_processing_fedd import read_image
-from fedd_hf.pipelines import open_model
-from fedd_hf.prediction import score_photos, stream_segmentations
+from fedd_hf.prediction import open_model, score_photos, stream_segmentations
 
 MAX_BYTES = 20 * 2**20
 MAX_PIXELS = 25_000_000

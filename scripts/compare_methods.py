@@ -1,4 +1,4 @@
-"""Compare FEDD with its floors and rivals on one dataset, with few labelled photos and with more.
+"""Compare FEDD with baselines on one dataset, with few labelled photos and with more.
 
 Usage:
     python scripts/compare_methods.py --dataset pad-ufes-20 --root pad --output-dir runs/pad
@@ -6,7 +6,7 @@ Usage:
     python scripts/compare_methods.py --methods FEDD "FEDD on my-backbone" --output-dir runs/backbones
     python scripts/compare_methods.py --dataset rows --root composite --methods FEDD VGG16 --output-dir runs/composite
 
-Type the same command again to go on with a run that was killed. Leaves `report.json`, a figure and
+Type the same command again to resume a comparison that was interrupted. Leaves `report.json`, a figure and
 `report.md`, and `shown.json`, the rows that these two show.
 """
 
@@ -23,11 +23,11 @@ from transformers import HfArgumentParser
 from transformers.utils import logging
 
 from fedd_hf.baselines.recipes import DEEPDERM_RECIPE, UNET_RECIPE
-from fedd_hf.compare.label_efficiency import LabelEfficiencyArguments, run_label_efficiency
-from fedd_hf.compare.method_settings import MethodSettings
+from fedd_hf.compare.label_efficiency import run_label_efficiency
 from fedd_hf.compare.method_table import choose_shown, describe_methods
 from fedd_hf.compare.methods import DEEPDERM, FEDD, METHODS, make_method
 from fedd_hf.compare.photo_sets import TEST, load_numbered_sets
+from fedd_hf.compare.run import MethodSettings
 from fedd_hf.data.loading import DataArguments
 from fedd_hf.evaluation.report import write_report
 from fedd_hf.evaluation.titles import TITLES
@@ -46,7 +46,7 @@ class ComparisonArguments:
     """What is compared, and at what cost.
 
     Args:
-        output_dir (`str`): Folder for everything; give it again to go on.
+        output_dir (`str`): Folder for everything; give it again to resume.
         task (`str`): `segmentation` or `classification`.
         methods (`list[str]`): The first is compared with the others. `FEDD on FOLDER` is FEDD on another backbone.
         full (`bool`): Compare all methods; how long it takes is said when each was trained once.
@@ -69,7 +69,7 @@ class ComparisonArguments:
         deepderm_epochs (`int`): Epochs of DeepDerm at most, of diagnoses and of malignancy; the authors' by default.
     """
 
-    output_dir: str = field(metadata={"help": "folder for everything; give it again to go on"})
+    output_dir: str = field(metadata={"help": "folder for everything; give it again to resume"})
     task: str = field(default="segmentation", metadata={"help": "segmentation or classification"})
     methods: list[str] = field(
         default_factory=lambda: [FEDD], metadata={"help": f"of {', '.join(METHODS)}, and FEDD on BACKBONE"}
@@ -117,7 +117,7 @@ def open_settings(
         patience=comparison.unet_patience,
     )
     is_classification = comparison.task == "classification"
-    read = choose_malignancy_readings(comparison, reading.backbone) if is_classification else [(0, 0)] * len(fractions)
+    read = choose_malignancy_features(comparison, reading.backbone) if is_classification else [(0, 0)] * len(fractions)
     return MethodSettings(
         folder=Path(comparison.output_dir),
         accelerator=open_accelerator(),
@@ -131,7 +131,7 @@ def open_settings(
     )
 
 
-def choose_malignancy_readings(comparison: ComparisonArguments, backbone: str) -> list[tuple[int, int]]:
+def choose_malignancy_features(comparison: ComparisonArguments, backbone: str) -> list[tuple[int, int]]:
     """Return block and timestep at each number of labelled photos, from few to many."""
     defaults = read_backbone_defaults(locate_backbone(backbone), "classification")
     blocks = comparison.malignancy_blocks or defaults.get("blocks")
@@ -155,10 +155,15 @@ def compare(comparison: ComparisonArguments, data: DataArguments, reading: Readi
     methods = [make_method(name, settings) for name in (METHODS if comparison.full else comparison.methods)]
     if comparison.full:
         methods = [method for method in methods if comparison.task in method.tasks]
-    arguments = LabelEfficiencyArguments(
-        label_fractions=list(photos.train), num_seeds=comparison.num_seeds, save_models=comparison.save_models
+    report = run_label_efficiency(
+        comparison.task,
+        methods,
+        photos,
+        folder,
+        settings.accelerator,
+        num_seeds=comparison.num_seeds,
+        save_models=comparison.save_models,
     )
-    report = run_label_efficiency(comparison.task, methods, photos, arguments, folder, settings.accelerator)
     if settings.accelerator.is_main_process:
         show(report, comparison.metrics or METRICS[comparison.task], folder)
 

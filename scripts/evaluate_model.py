@@ -22,8 +22,7 @@ from fedd_hf.data.schema import count_photos, tone_labels
 from fedd_hf.evaluation.report import describe_machine, write_report
 from fedd_hf.evaluation.summary import evaluate_classification, evaluate_segmentation
 from fedd_hf.evaluation.text_tables import markdown_by_tone
-from fedd_hf.pipelines import open_model
-from fedd_hf.prediction import predict_classification, predict_segmentation
+from fedd_hf.prediction import open_model, predict_classification, predict_segmentation
 
 VALIDATION = "validation"
 

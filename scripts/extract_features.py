@@ -18,7 +18,7 @@ from transformers import HfArgumentParser
 from transformers.utils import logging
 
 from fedd_hf import FEDDForSegmentation, FEDDImageProcessor
-from fedd_hf.compare.block_timestep import open_backbone
+from fedd_hf.compare.blocks_and_timesteps import open_backbone
 from fedd_hf.data.loading import DataArguments, load_splits
 from fedd_hf.data.schema import count_photos
 from fedd_hf.features import FeatureStore

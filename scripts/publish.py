@@ -41,8 +41,7 @@ from fedd_hf.hub.cards import render_metric_pages, render_space_card
 from fedd_hf.hub.guard import check_folder
 from fedd_hf.hub.model_card import Example, ModelFacts, render_model_card
 from fedd_hf.hub.push import PushArguments, Repository, describe_repository, push_repository
-from fedd_hf.pipelines import open_model
-from fedd_hf.prediction import score_photos, segment_photos
+from fedd_hf.prediction import open_model, score_photos, segment_photos
 from fedd_hf.unet_files_fedd import locate_backbone
 
 HUB_CARDS = Path(__file__).resolve().parents[1] / "hub_cards"

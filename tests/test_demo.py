@@ -16,7 +16,7 @@ from fedd_hf.cli import app
 from fedd_hf.cli.quickstart_run import QuickstartSize, run_quickstart
 from fedd_hf.demo import Examiner, build_demo, launch
 from fedd_hf.image_processing_fedd import read_image
-from fedd_hf.pipelines import open_model
+from fedd_hf.prediction import open_model
 from fedd_hf.training.arguments import ClassificationArguments, SegmentationArguments
 
 pytestmark = pytest.mark.slow

@@ -27,7 +27,6 @@ MAY_IMPORT = {
     "files": set(),
     "convert": {"configuration_fedd", "backbone_fedd"},
     "features": MODEL_FAMILY,
-    "pipelines": MODEL_FAMILY,
     "export": MODEL_FAMILY,
     "data": {"labels", "image_processing_fedd"},  # one safe way to read a photo
     "training": MODEL_FAMILY | {"features", "data"},

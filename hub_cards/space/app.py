@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fedd_hf.demo import Examiner, build_demo, launch
 from fedd_hf.evaluation.report import read_report
-from fedd_hf.pipelines import open_model
+from fedd_hf.prediction import open_model
 
 FOLDER = Path(__file__).parent
 

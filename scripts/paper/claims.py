@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import kendalltau, wilcoxon
 
-from fedd_hf.compare.methods import PAPER_RIVALS
+from fedd_hf.compare.methods import PAPER_BASELINES
 from published import dermatologists
 
 REPRODUCED, NOT_REPRODUCED, UNDECIDABLE = "reproduced", "not reproduced", "undecidable"
@@ -99,7 +99,7 @@ def _leads(task: str, metric: str, skin_tone: str, test: str) -> Callable[[dict[
 
     def judge(report: dict[str, Any]) -> Verdict:
         rows = _rows(report, task, "differences", metric=metric, skin_tone=skin_tone, test=test)
-        rivals = [row for row in rows if row["method"] in PAPER_RIVALS]
+        rivals = [row for row in rows if row["method"] in PAPER_BASELINES]
         evidence = "; ".join(f"{_at(row)} against {row['method']} {_interval(row, 'difference')}" for row in rows)
         if not rivals:
             return UNDECIDABLE, f"None of the paper's other methods was run. {evidence}".strip()

@@ -20,9 +20,9 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 from tqdm.auto import tqdm
 
-from fedd_hf.compare.block_timestep import BLOCKS
-from fedd_hf.compare.kept_results import keep
+from fedd_hf.compare.blocks_and_timesteps import BLOCKS
 from fedd_hf.compare.photo_sets import choose_examples
+from fedd_hf.compare.results_cache import cache_json
 from fedd_hf.configuration_fedd import FEDDConfig
 from fedd_hf.data.schema import tone_labels
 from fedd_hf.evaluation.by_tone import sample_of
@@ -104,8 +104,7 @@ def cluster_blocks(
         activations (mean over channels, in grey) and the clusters as images, at the first timestep.
 
     Raises:
-        ValueError: If a photo has no mask, a block or timestep does not exist, or `output_dir` holds results of
-            other photos or arguments.
+        ValueError: If a photo has no mask, or a block or timestep does not exist.
 
     Source: FEDD (MICCAI 2023), section 3.1 and supplement, Figure 1, which shows clusters and scores none.
     """
@@ -121,8 +120,8 @@ def cluster_blocks(
         name = row["image_id"]
         pictures = output_dir / "examples" / name if name in shown and accelerator.is_main_process else None
         compute = partial(_cluster_photo, model, processor, row, arguments, pictures)
-        kept = settings | {"is_shown": name in shown}
-        results.append(keep(output_dir / "photos" / f"{name}.json", kept, compute, accelerator)["points"])
+        told = settings | {"photo": name, "is_shown": name in shown}
+        results.append(cache_json(output_dir / "photos", name, told, compute, accelerator)["points"])
         if name in shown:
             examples.append({"skin_tone": tone} | _describe_example(name, model.config.blocks))
     points = _average(results, photos)

@@ -16,8 +16,8 @@ from datasets import Dataset
 from PIL import Image
 from tqdm.auto import tqdm
 
-from fedd_hf.compare.kept_results import keep
 from fedd_hf.compare.photo_sets import choose_examples
+from fedd_hf.compare.results_cache import cache_json
 from fedd_hf.data.schema import tone_labels
 from fedd_hf.evaluation.by_tone import OVERALL, TONES, photos_of, sample_of
 from fedd_hf.evaluation.intervals import interval, paired_difference, value_of
@@ -71,7 +71,7 @@ def probe_markers(
         one photo of each skin tone in its three versions.
 
     Raises:
-        ValueError: If no photo can be probed, or `output_dir` holds results of another model or other arguments.
+        ValueError: If no photo can be probed.
     """
     start = time.perf_counter()
     probed = photos.select([row for row, mask in enumerate(_masks(photos)) if _can_be_probed(mask)])
@@ -90,8 +90,8 @@ def probe_markers(
         name = row["image_id"]
         pictures = output_dir / "examples" / name if name in shown and accelerator.is_main_process else None
         compute = partial(_probe_photo, model, processor, row, seed, pictures)
-        kept = settings | {"is_shown": name in shown}
-        result = keep(output_dir / "photos" / f"{name}.json", kept, compute, accelerator)
+        told = settings | {"photo": name, "is_shown": name in shown}
+        result = cache_json(output_dir / "photos", name, told, compute, accelerator)
         results.append({"image_id": name, "group_id": row["group_id"], "skin_tone": tone, **result})
         if name in shown:
             paths = {f"{version}_path": f"examples/{name}/{version}.png" for version in VERSIONS.values()}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from fedd_hf.compare.methods import PAPER_RIVALS
+from fedd_hf.compare.methods import PAPER_BASELINES
 
 PUBLISHED = Path(__file__).with_name("published.json")
 KEYS = ["method", "label_fraction", "test", "metric", "skin_tone"]
@@ -114,7 +114,7 @@ def _gains(curves: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     table = pd.DataFrame(curves, columns=[*KEYS, "value"])
     for keys, group in table.groupby([name for name in KEYS if name != "method"]):
         fedd = group.loc[group["method"] == "FEDD", "value"].astype(float)
-        rivals = group.loc[group["method"].isin(PAPER_RIVALS), "value"].astype(float)
+        rivals = group.loc[group["method"].isin(PAPER_BASELINES), "value"].astype(float)
         if len(fedd) and len(rivals):
             names = dict(zip((name for name in KEYS if name != "method"), keys, strict=True))
             yield names | {"method": "FEDD minus the next best", "value": fedd.iloc[0] - rivals.max()}

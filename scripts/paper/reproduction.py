@@ -16,13 +16,11 @@ from datasets import Dataset
 
 from claims import judge_claims
 from clustering import ClusteringArguments, cluster_blocks
-from fedd_hf.compare.block_timestep import TIMESTEPS, GridArguments, choose_blocks, run_grid
-from fedd_hf.compare.label_efficiency import LabelEfficiencyArguments, run_label_efficiency
-from fedd_hf.compare.method_settings import MethodSettings
+from fedd_hf.compare.blocks_and_timesteps import TIMESTEPS, choose_blocks, run_grid
+from fedd_hf.compare.label_efficiency import run_label_efficiency
 from fedd_hf.compare.methods import FEDD, RANDOM_UNET, check_method, make_fedd, make_method
 from fedd_hf.compare.photo_sets import LARGE_TEST, choose_examples, load_photo_sets
-from fedd_hf.compare.trial import TASKS, Trial
-from fedd_hf.compare.units import unit_of
+from fedd_hf.compare.run import TASKS, MethodSettings, Run
 from fedd_hf.data.ddi.build import build_ddi_seg
 from fedd_hf.data.ddi.local_copy import METADATA_FILE
 from fedd_hf.data.loading import DataArguments
@@ -120,7 +118,7 @@ def run_reproduction(
 ) -> dict[str, Any]:
     """Run every experiment of the paper and judge its claims.
 
-    What is finished is kept: a run that was killed goes on where it stopped.
+    What is finished is stored: a run that was interrupted resumes where it stopped.
 
     Args:
         arguments ([`ReproductionArguments`]):
@@ -188,6 +186,7 @@ class Paper:
             segmentation=SegmentationArguments(num_steps=self.cost["num_steps"]),
         )
         self.fedd = make_fedd(self.settings)
+        self.runs: dict[str, list[dict[str, Any]]] = {}
 
     def parts(self) -> dict[str, Callable[[], Any]]:
         """Return the parts of the report in the order in which they are computed."""
@@ -201,7 +200,7 @@ class Paper:
             "clustering": self.cluster,
             "marker_probe": self.probe_markers,
             "evaluation": self.evaluate,
-            "run_time": lambda: measure_run_time(self.fedd, self.trial("segmentation")),
+            "run_time": lambda: measure_run_time(self.fedd, self.make_run("segmentation")),
         }
 
     def describe_data(self) -> dict[str, Any]:
@@ -221,24 +220,20 @@ class Paper:
     def compare_methods(self, task: str) -> dict[str, Any]:
         """Train all methods with few labels and with more: Figures 4, 5 and 7."""
         named = [make_method(name, self.settings) for name in self.arguments.methods if name != FEDD]
-        rivals = [method for method in named if task in method.tasks]
-        arguments = LabelEfficiencyArguments(
-            label_fractions=self.arguments.label_fractions,
-            num_seeds=self.cost["num_seeds"],
-            examples_per_tone=EXAMPLES_PER_TONE,
-        )
-        folder = _subfolder(self.folder, task)
-        methods = [self.fedd, *rivals]
-        report = run_label_efficiency(task, methods, self.photos[task], arguments, folder, self.accelerator)
-        return prefix_paths(report, task)
+        baselines = [method for method in named if task in method.tasks]
+        how = {"num_seeds": self.cost["num_seeds"], "examples_per_tone": EXAMPLES_PER_TONE}
+        folder, methods = _subfolder(self.folder, task), [self.fedd, *baselines]
+        report = run_label_efficiency(task, methods, self.photos[task], folder, self.accelerator, **how)
+        report = prefix_paths(report, task)
+        self.runs[task] = report["runs"]
+        return report
 
     def run_grid(self) -> dict[str, Any]:
         """Train malignancy classifiers on each block and timestep: Figure 6. Validation photos choose what is read."""
         photos = self.photos["classification"]
-        grid = GridArguments(label_fractions=self.arguments.label_fractions, num_seeds=GRID_SEEDS)
         folder, features = _subfolder(self.folder, "grid"), _subfolder(self.folder, "features")
         report = run_grid(
-            photos, self.grid_reading, ClassificationArguments(), grid, folder, features, self.accelerator
+            photos, self.grid_reading, ClassificationArguments(), GRID_SEEDS, folder, features, self.accelerator
         )
         readings = {row["label_fraction"]: (row["block"], row["timestep"]) for row in report["best"]}
         self.settings = replace(self.settings, malignancy_readings=readings)
@@ -254,7 +249,7 @@ class Paper:
 
     def probe_markers(self) -> dict[str, Any]:
         """Paint over pen marks and rulers and score again, with the classifier of most labels."""
-        model, processor = self.fedd.train_classifier(self.trial("classification"))
+        model, processor = self.fedd.train(self.make_run("classification"))
         photos = choose_examples(self.photos["segmentation"].tests[LARGE_TEST], PROBED_PER_TONE)
         folder = _subfolder(self.folder, "marker_probe")
         return prefix_paths(probe_markers(model, processor, photos, folder, self.accelerator), "marker_probe")
@@ -268,8 +263,9 @@ class Paper:
 
     def _predictions(self, task: str) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Return the predictions of the first FEDD model of most labels on the large test and on validation photos."""
-        folder = self.folder / task / "units"
-        predictions = unit_of(folder, self.fedd.name, self.largest_fraction, seed=0).predictions
+        first = {"method": self.fedd.name, "label_fraction": self.largest_fraction, "seed": 0}
+        (run,) = (row for row in self.runs[task] if row.items() >= first.items())
+        predictions = pd.read_parquet(self.folder / run["predictions_path"])
         sets = (self.photos[task].tests[LARGE_TEST], self.photos[task].validation)
         large_test, validation = (predictions[predictions["image_id"].isin(rows["image_id"])] for rows in sets)
         return large_test, validation
@@ -278,10 +274,11 @@ class Paper:
         """Return the training photos of the largest share, which hold those of all others."""
         return self.photos[task].train[self.largest_fraction]
 
-    def trial(self, task: str) -> Trial:
+    def make_run(self, task: str) -> Run:
         """Return the first training at the largest share."""
         photos = self.photos[task]
-        return Trial(
+        return Run(
+            task=task,
             train=self.largest(task),
             validation=photos.validation,
             photos=photos.photos,

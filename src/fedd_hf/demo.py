@@ -93,7 +93,7 @@ class Examiner:
 
     Args:
         segmenter (`tuple`):
-            A segmentation model and its image processor, as [`~fedd_hf.pipelines.open_model`] returns them.
+            A segmentation model and its image processor, as [`~fedd_hf.prediction.open_model`] returns them.
         classifier (`tuple`):
             A malignancy classifier and its image processor.
         report (`dict`):

@@ -1,13 +1,13 @@
-"""Predictions of a model: maps and scores of photos, and one table row per labelled image and class."""
+"""Opening a model, and its predictions: maps and scores of photos, and one table row per labelled image and class."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, field, replace
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,20 +20,60 @@ from PIL import Image
 from scipy.special import entr
 from torch import Tensor
 from tqdm.auto import tqdm
+from transformers.modeling_outputs import ImageClassifierOutput
 from transformers.utils import ModelOutput
 
+from fedd_hf.configuration_fedd import FEDDConfig
 from fedd_hf.data.contrast import lesion_contrast
 from fedd_hf.data.masks import encode_png
 from fedd_hf.data.schema import tone_labels
 from fedd_hf.image_processing_fedd import FEDDImageProcessor
-from fedd_hf.modeling_fedd import default_batch_size
+from fedd_hf.modeling_fedd import (
+    FEDDForImageClassification,
+    FEDDForSegmentation,
+    FEDDSegmenterOutput,
+    count_votes,
+    default_batch_size,
+    jensen_shannon,
+    mean_log_softmax,
+)
 
 NUM_BINS = 15
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{,99}")
 
 
+MODELS = {model.__name__: model for model in (FEDDForSegmentation, FEDDForImageClassification)}
+
+PhotoFeatures = Sequence[Tensor]  # of one photo: a map (height, width, channels) of each block, or a pooled vector
+
+
+def open_model(
+    name_or_path: str, **hub_kwargs: Any
+) -> tuple[FEDDForSegmentation | FEDDForImageClassification, FEDDImageProcessor]:
+    """Load a model, whichever of the two tasks it is for, and its image processor.
+
+    Args:
+        name_or_path (`str`):
+            Repository id or folder.
+        hub_kwargs:
+            `revision`, `token` and the like, as `from_pretrained` takes them.
+
+    Raises:
+        OSError: If there is no such model.
+        ValueError: If it is not a FEDD model.
+    """
+    config = FEDDConfig.from_pretrained(name_or_path, **hub_kwargs)
+    architecture = (config.architectures or [None])[0]
+    if architecture not in MODELS:
+        raise ValueError(
+            f"A config.json of FEDD must name one of {list(MODELS)} in `architectures`, got {architecture!r}."
+        )
+    processor = FEDDImageProcessor.from_pretrained(name_or_path, **hub_kwargs)
+    return MODELS[architecture].from_pretrained(name_or_path, **hub_kwargs).eval(), processor
+
+
 class PhotoModel(Protocol):
-    """What predictions ask of a model, be it one of FEDD or a rival."""
+    """What predictions ask of a model, be it FEDD or a baseline."""
 
     config: Any
     __call__: Callable[..., Any]
@@ -75,7 +115,7 @@ def segment_photos(
 
     Args:
         model ([`FEDDForSegmentation`]):
-            The model, or a rival that takes and returns the same.
+            The model, or a baseline that takes and returns the same.
         processor ([`FEDDImageProcessor`]):
             Its image processor.
         photos (`Iterable[PIL.Image.Image]`):
@@ -102,21 +142,17 @@ def stream_segmentations(
     photos: Iterable[Image.Image],
     batch_size: int | None = None,
     with_confidence: bool = False,
+    features: Iterable[PhotoFeatures] | None = None,
 ) -> Iterator[SegmentedPhoto]:
-    """Segment photos as [`segment_photos`] does, but read them batch by batch and keep no photo and no map.
+    """Segment photos as [`segment_photos`] does, but read them batch by batch and hold no photo and no map.
 
     Confidence is resized as logits are: the mean probability of each class bilinearly to the photo's own size, and
-    there that of the predicted class is taken.
+    there that of the predicted class is taken. `features` are those of [`predict_segmentation`].
     """
-    for outputs, sizes in _stream_outputs(model, processor, photos, batch_size, output_uncertainty=True):
-        for index, size in enumerate(sizes):
-            output = ModelOutput(
-                {name: value[index, None] for name, value in outputs.items() if isinstance(value, Tensor)}
-            )
-            (segmentation_map,) = processor.post_process_semantic_segmentation(output, target_sizes=[size])
-            confidence = _confidence(output.logits, segmentation_map, processor) if with_confidence else None
-            uncertainty = _image_uncertainty(output.uncertainty)
-            yield SegmentedPhoto(segmentation_map.to(torch.uint8).numpy(), uncertainty, confidence)
+    stored = repeat(None) if features is None else features
+    prepared = (_prepare(processor, photo, of_photo) for photo, of_photo in zip(photos, stored, strict=False))
+    for photo, output in _stream_outputs(model, prepared, batch_size, output_uncertainty=True):
+        yield _segment(output, photo.size, processor, with_confidence)
 
 
 def stream_scores(
@@ -125,9 +161,10 @@ def stream_scores(
     photos: Iterable[Image.Image],
     batch_size: int | None = None,
 ) -> Iterator[float]:
-    """Score photos as [`score_photos`] does, but read them batch by batch and keep none."""
-    for outputs, _ in _stream_outputs(model, processor, photos, batch_size):
-        yield from outputs.logits.float().softmax(dim=-1)[:, 1].tolist()
+    """Score photos as [`score_photos`] does, but read them batch by batch and hold none."""
+    prepared = (_prepare(processor, photo) for photo in photos)
+    for _, output in _stream_outputs(model, prepared, batch_size):
+        yield _score(output)
 
 
 def predict_segmentation(
@@ -136,12 +173,13 @@ def predict_segmentation(
     dataset: Dataset,
     output_dir: Path | None = None,
     batch_size: int | None = None,
+    features: Iterable[PhotoFeatures] | None = None,
 ) -> pd.DataFrame:
-    """Segment a labelled dataset and count pixels.
+    """Segment a labelled dataset and count pixels; each photo is decoded once.
 
     Args:
         model ([`FEDDForSegmentation`]):
-            The model, or a rival that takes and returns the same.
+            The model, or a baseline that takes and returns the same.
         processor ([`FEDDImageProcessor`]):
             Its image processor.
         dataset (`datasets.Dataset`):
@@ -152,6 +190,9 @@ def predict_segmentation(
             it no pixel is written.
         batch_size (`int`, *optional*):
             Photos per forward pass, as in [`segment_photos`]. Memory depends on it, and not on the number of photos.
+        features (`Iterable[Sequence[torch.Tensor]]`, *optional*):
+            Of each row the maps of the backbone, as [`~fedd_hf.features.read_maps`] returns them; the backbone of the
+            model then does not run.
 
     Returns:
         `pd.DataFrame`: one row per image and class: `image_id`, `group_id`, `skin_tone`, `label`; the pixel counts
@@ -160,15 +201,16 @@ def predict_segmentation(
         [`count_confidences`]; `photo_path`, `truth_path` and `map_path`, relative to `output_dir`.
     """
     rows: list[dict[str, Any]] = []
-    segmented = stream_segmentations(model, processor, _photos(dataset), batch_size, with_confidence=True)
-    truths = dataset.select_columns(["image_id", "image", "mask"])
-    for photo, truth in zip(_counted(segmented, dataset, "Segmenting"), truths, strict=True):
-        image_id, mask = truth["image_id"], np.asarray(truth["mask"])
+    prepared = _prepare_rows(dataset, processor, output_dir, features)
+    outputs = _stream_outputs(model, prepared, batch_size, output_uncertainty=True)
+    for photo, output in _counted(outputs, dataset, "Segmenting"):
+        segmented = _segment(output, photo.size, processor, with_confidence=True)
+        image_id, mask = photo.image_id, np.asarray(photo.mask)
         with _naming(image_id):
-            counts = _count_photo(mask, photo, model.config.num_labels)
-            facts = {"uncertainty": photo.uncertainty} | _describe_photo(truth, processor, output_dir)
+            counts = _count_photo(mask, segmented, model.config.num_labels)
+        facts = {"uncertainty": segmented.uncertainty} | photo.facts
         facts["truth_path"] = _write_once(output_dir, "masks", image_id, mask)
-        facts["map_path"] = _write(output_dir, "maps", image_id, photo.segmentation_map)
+        facts["map_path"] = _write(output_dir, "maps", image_id, segmented.segmentation_map)
         for index, label in model.config.id2label.items():
             rows.append({"image_id": image_id, "label": label, **counts[index], **facts})
     return _with_groups(pd.DataFrame(rows), dataset)
@@ -180,21 +222,22 @@ def predict_classification(
     dataset: Dataset,
     output_dir: Path | None = None,
     batch_size: int | None = None,
+    features: Iterable[PhotoFeatures] | None = None,
 ) -> pd.DataFrame:
     """Score a labelled dataset. Arguments are those of [`predict_segmentation`]; only photos are written.
+
+    `features` hold of each row one vector, of `config.pooled_size` numbers.
 
     Returns:
         `pd.DataFrame`: one row per image: `image_id`, `group_id`, `skin_tone`, `y_true` (1 malignant), `y_score` in
         [0, 1], `uncertainty` (entropy of the score, in nats), `contrast` (NaN without a mask) and `photo_path`.
     """
     rows: list[dict[str, Any]] = []
-    scores = stream_scores(model, processor, _photos(dataset), batch_size)
-    truths = dataset.select_columns(["image_id", "image", "mask", "malignant"])
-    for score, truth in zip(_counted(scores, dataset, "Scoring"), truths, strict=True):
-        row = {"image_id": truth["image_id"], "y_true": int(truth["malignant"]), "y_score": score}
-        row["uncertainty"] = float(entr(score) + entr(1 - score))
-        with _naming(truth["image_id"]):
-            rows.append(row | _describe_photo(truth, processor, output_dir))
+    prepared = _prepare_rows(dataset, processor, output_dir, features)
+    for photo, output in _counted(_stream_outputs(model, prepared, batch_size), dataset, "Scoring"):
+        score = _score(output)
+        row = {"image_id": photo.image_id, "y_true": int(photo.malignant), "y_score": score}
+        rows.append(row | {"uncertainty": float(entr(score) + entr(1 - score))} | photo.facts)
     return _with_groups(pd.DataFrame(rows), dataset)
 
 
@@ -245,29 +288,89 @@ def count_confidences(
     ]
 
 
-def _stream_outputs(
-    model: PhotoModel,
+@dataclass(frozen=True)
+class _Photo:
+    """A photo as the model takes it, and what is needed of it afterwards; its own pixels are let go."""
+
+    inputs: PhotoFeatures  # pixel values, or stored features
+    has_features: bool
+    size: tuple[int, int]
+    image_id: str = ""
+    mask: np.ndarray | None = None
+    malignant: bool = False
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def _prepare(processor: FEDDImageProcessor, image: Image.Image, features: PhotoFeatures | None = None) -> _Photo:
+    return _prepare_pixels(processor, np.moveaxis(processor.process_image(image), 0, -1), features)
+
+
+def _prepare_pixels(processor: FEDDImageProcessor, pixels: np.ndarray, features: PhotoFeatures | None) -> _Photo:
+    if features is not None:
+        return _Photo(features, True, pixels.shape[:2])
+    pixel_values = processor(images=Image.fromarray(pixels), return_tensors="pt")["pixel_values"]
+    return _Photo((pixel_values[0],), False, pixels.shape[:2])
+
+
+def _prepare_rows(
+    dataset: Dataset,
     processor: FEDDImageProcessor,
-    photos: Iterable[Image.Image],
-    batch_size: int | None,
-    **options: bool,
-) -> Iterator[tuple[Any, list[tuple[int, int]]]]:
-    """Yield the outputs of each batch, with (height, width) of its upright photos; photos themselves are let go."""
-    prepared = (_prepare(processor, photo) for photo in photos)
-    while batch := list(islice(prepared, batch_size or default_batch_size(model.config.image_size))):
-        pixel_values = torch.cat([values for values, _ in batch]).to(model.device)
+    output_dir: Path | None,
+    features: Iterable[PhotoFeatures] | None,
+) -> Iterator[_Photo]:
+    """Decode each labelled photo once; say how its lesion stands out, and write it where that is wanted."""
+    stored = repeat(None, len(dataset)) if features is None else features
+    columns = dataset.select_columns(["image_id", "image", "mask", "malignant"])
+    for row, of_photo in zip(columns, stored, strict=True):
+        pixels = np.moveaxis(processor.process_image(row["image"]), 0, -1)
+        mask = None if row["mask"] is None else np.asarray(row["mask"])
+        with _naming(row["image_id"]):
+            contrast = float("nan") if mask is None else lesion_contrast(pixels, mask)
+        facts = {"contrast": contrast, "photo_path": _write_once(output_dir, "photos", row["image_id"], pixels)}
+        photo = _prepare_pixels(processor, pixels, of_photo)
+        yield replace(photo, image_id=row["image_id"], mask=mask, malignant=bool(row["malignant"]), facts=facts)
+
+
+def _stream_outputs(
+    model: PhotoModel, photos: Iterator[_Photo], batch_size: int | None, **options: bool
+) -> Iterator[tuple[_Photo, ModelOutput]]:
+    """Yield each photo with the output of the model for it; photos go through the model in batches."""
+    while batch := list(islice(photos, batch_size or default_batch_size(model.config.image_size))):
+        inputs = [
+            torch.stack([tensor.float() for tensor in tensors]).to(model.device)
+            for tensors in zip(*(photo.inputs for photo in batch), strict=True)
+        ]
         with torch.inference_mode():
-            outputs = model.eval()(pixel_values, **options)
-        yield outputs, [size for _, size in batch]
+            outputs = _run_heads(model, inputs) if batch[0].has_features else model.eval()(*inputs, **options)
+        tensors = {name: value for name, value in outputs.items() if isinstance(value, Tensor)}
+        for index, photo in enumerate(batch):
+            yield photo, ModelOutput({name: value[index, None] for name, value in tensors.items()})
 
 
-def _prepare(processor: FEDDImageProcessor, photo: Image.Image) -> tuple[Tensor, tuple[int, int]]:
-    _, height, width = processor.process_image(photo).shape
-    return processor(images=photo, return_tensors="pt")["pixel_values"], (height, width)
+def _run_heads(model: Any, features: list[Tensor]) -> ModelOutput:
+    """Return what a model says of the stored features of some photos, without its backbone."""
+    model.eval()
+    if isinstance(model, FEDDForImageClassification):
+        return ImageClassifierOutput(logits=model.classify(*features))
+    size = (model.config.image_size, model.config.image_size)
+    member_logits = model.decode_head(tuple(maps.movedim(-1, 1) for maps in features), size)
+    return FEDDSegmenterOutput(
+        logits=mean_log_softmax(member_logits),
+        votes=count_votes(member_logits) if model.config.voting == "majority" else None,
+        uncertainty=jensen_shannon(member_logits),
+    )
 
 
-def _photos(dataset: Dataset) -> Iterator[Image.Image]:
-    return (row["image"] for row in dataset.select_columns(["image"]))
+def _segment(
+    output: ModelOutput, size: tuple[int, int], processor: FEDDImageProcessor, with_confidence: bool
+) -> SegmentedPhoto:
+    (segmentation_map,) = processor.post_process_semantic_segmentation(output, target_sizes=[size])
+    confidence = _confidence(output.logits, segmentation_map, processor) if with_confidence else None
+    return SegmentedPhoto(segmentation_map.to(torch.uint8).numpy(), _image_uncertainty(output.uncertainty), confidence)
+
+
+def _score(output: ModelOutput) -> float:
+    return output.logits.float().softmax(dim=-1)[0, 1].item()
 
 
 def _image_uncertainty(uncertainty: Tensor) -> float:
@@ -299,12 +402,6 @@ def _count_photo(mask: np.ndarray, photo: SegmentedPhoto, num_labels: int) -> li
     counts = count_pixels(mask, photo.segmentation_map, num_labels)
     bins = count_confidences(mask, photo.segmentation_map, np.asarray(photo.confidence), num_labels)
     return [{**of_class, **binned} for of_class, binned in zip(counts, bins, strict=True)]
-
-
-def _describe_photo(row: dict[str, Any], processor: FEDDImageProcessor, output_dir: Path | None) -> dict[str, Any]:
-    pixels = np.moveaxis(processor.process_image(row["image"]), 0, -1)
-    contrast = float("nan") if row["mask"] is None else lesion_contrast(pixels, np.asarray(row["mask"]))
-    return {"contrast": contrast, "photo_path": _write_once(output_dir, "photos", row["image_id"], pixels)}
 
 
 def _write(output_dir: Path | None, folder: str, image_id: str, pixels: np.ndarray) -> str | None:

@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from accelerate import Accelerator
@@ -11,16 +12,15 @@ from PIL import Image
 
 from fedd_hf.baselines.recipes import FittingArguments
 from fedd_hf.compare import baseline_methods, methods
-from fedd_hf.compare.label_efficiency import LabelEfficiencyArguments, run_label_efficiency
-from fedd_hf.compare.method_settings import MethodSettings
-from fedd_hf.compare.methods import METHODS, PAPER_CNNS, make_method
+from fedd_hf.compare.label_efficiency import run_label_efficiency
+from fedd_hf.compare.methods import PAPER_CNNS, make_method
 from fedd_hf.compare.photo_sets import PhotoSets
-from fedd_hf.compare.trial import Trial
+from fedd_hf.compare.run import MethodSettings, Run, predict_run, read_predictions
 from fedd_hf.data.painted import paint_dataset
+from fedd_hf.prediction import score_photos, segment_photos
 from fedd_hf.training.arguments import ReadingArguments, SegmentationArguments
 
 QUICK = FittingArguments(learning_rate=1e-3, batch_size=3, max_epochs=1, patience=1, plateau_patience=1)
-BASELINES = [name for name in METHODS if name not in ("FEDD", "random UNet")]
 
 
 @pytest.fixture(scope="module")
@@ -42,76 +42,67 @@ def settings(tmp_path, tiny_backbone):
 
 
 @pytest.fixture
-def trial(photos):
-    return Trial(
-        train=photos, validation=photos, photos=photos, examples=photos.select([0]), label_fraction=0.05, seed=0
-    )
+def make_run(photos):
+    sets = dict.fromkeys(("train", "validation", "photos"), photos)
+    return partial(Run, **sets, examples=photos.select([0]), label_fraction=0.05, seed=0)
 
 
-@pytest.mark.parametrize("name", [*BASELINES[:3], "EfficientNetLite0"])
-def test_a_baseline_segments(settings, trial, name, tmp_path):
-    table = make_method(name, settings).segment(trial, tmp_path)
+@pytest.fixture
+def predict(settings, make_run, tmp_path):
+    def predict(name, task, folder="runs"):
+        method = make_method(name, settings)
+        return predict_run(method, make_run(task=task), tmp_path / folder, settings.accelerator)
 
-    assert set(table["image_id"]) == set(trial.photos["image_id"])
-    assert Image.open(tmp_path / f"{trial.examples[0]['image_id']}.png").size == (64, 64)
-
-
-@pytest.mark.parametrize("name", ["EfficientNetLite0", "DINOv2", "always benign"])
-def test_a_baseline_scores_malignancy(settings, trial, name):
-    table = make_method(name, settings).classify(trial)
-
-    assert list(table["image_id"]) == list(trial.photos["image_id"])
-    assert table["y_score"].between(0, 1).all()
+    return predict
 
 
-@pytest.mark.parametrize("name", ["EfficientNetLite0", "frozen EfficientNetLite0"])
-def test_random_weights_are_those_of_the_seed(settings, trial, name, tmp_path):
-    method = make_method(name, settings)
+@pytest.mark.parametrize("task", ["segmentation", "classification"])
+def test_a_baseline_runs_from_end_to_end_as_its_seed_says(predict, make_run, task):
+    first, second = (predict("EfficientNetLite0", task, folder) for folder in ("first", "second"))
 
-    assert_frame_equal(method.segment(trial, tmp_path), method.segment(trial, tmp_path))
-    if "classification" in method.tasks:
-        assert_frame_equal(method.classify(trial), method.classify(trial))
+    assert_frame_equal(read_predictions(first), read_predictions(second))
+    assert set(read_predictions(first)["image_id"]) == set(make_run(task=task).photos["image_id"])
+    maps = [Image.open(path).size for path in (first / "maps").glob("*.png")]
+    assert maps == [(64, 64)] * (task == "segmentation")
+
+
+@pytest.mark.parametrize("name", ["raw colour", "colour and position", "frozen EfficientNetLite0"])
+def test_heads_on_another_frozen_network_take_a_step(settings, make_run, name):
+    model, processor = make_method(name, settings).train(make_run(task="segmentation"))
+
+    assert len(segment_photos(model, processor, [make_run(task="segmentation").photos[0]["image"]])) == 1
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*PAPER_CNNS, "DINOv2"])
-def test_baselines_whose_weights_are_on_the_hub_run_with_random_ones(settings, trial, name, tmp_path):
+def test_baselines_whose_weights_are_on_the_hub_take_a_step_with_random_ones(settings, make_run, name):
     method = make_method(name, settings)
 
     assert method.name == f"{name} (random weights: not a comparison)"
-    assert len(method.segment(trial, tmp_path)) == 5 * len(trial.photos)
-    assert len(method.classify(trial)) == len(trial.photos)
+    for task in method.tasks:
+        method.train(make_run(task=task))
 
 
 @pytest.mark.slow
-def test_deepderm_learns_ham10000_once_and_then_each_trial(settings, trial, monkeypatch):
+def test_deepderm_learns_ham10000_once_and_then_each_run(settings, make_run, monkeypatch):
     larger = replace(settings, reading=replace(settings.reading, image_size=80), deepderm=QUICK, ham10000="ham")
-    rows = trial.photos.remove_columns("disease").add_column("disease", ["mel", "nv"] * 3)
+    run = make_run(task="classification")
+    rows = run.photos.remove_columns("disease").add_column("disease", ["mel", "nv"] * 3)
     loaded = []
     monkeypatch.setattr(
         baseline_methods, "load_splits", lambda *_: loaded.append(1) or DatasetDict(train=rows, validation=rows)
     )
     method = make_method("DeepDerm", larger)
 
-    scores = [method.classify(trial) for _ in range(2)]
+    scores = [score_photos(*method.train(run), [run.photos[0]["image"]]) for _ in range(2)]
 
     assert len(loaded) == 1
-    assert scores[0]["y_score"].tolist() == scores[1]["y_score"].tolist()
-    longer = replace(larger, deepderm=replace(QUICK, max_epochs=2))
-    with pytest.raises(ValueError, match="is of a run with other photos or arguments"):
-        make_method("DeepDerm", longer).classify(trial)
+    assert scores[0] == scores[1]
 
 
-def test_deepderm_without_ham10000_says_what_it_needs(settings, trial):
+def test_deepderm_without_ham10000_says_what_it_needs(settings, make_run):
     with pytest.raises(ValueError, match="DeepDerm learns HAM10000 first: give `ham10000`, its folder"):
-        make_method("DeepDerm", settings).classify(trial)
-
-
-def test_a_deepderm_that_does_not_say_how_it_learned_is_refused_before_training(settings, trial):
-    (settings.folder / "deepderm").mkdir()
-
-    with pytest.raises(ValueError, match="deepderm does not say how it learned: diagnoses.json is absent. Delete it"):
-        make_method("DeepDerm", replace(settings, ham10000="ham")).classify(trial)
+        make_method("DeepDerm", settings).train(make_run(task="classification"))
 
 
 def test_what_a_baseline_depends_on_is_told(settings):
@@ -126,21 +117,16 @@ def test_what_a_baseline_depends_on_is_told(settings):
     assert "seed" not in told["training"]
 
 
-def test_all_that_is_benign_is_right_and_nothing_else(settings, trial):
-    scores = make_method("always benign", settings).classify(trial)
-
-    assert (scores["y_score"] < 1e-6).all()
-    with pytest.raises(ValueError, match="'always benign' segments nothing"):
-        make_method("always benign", settings).segment(trial, settings.folder)
+def test_all_that_is_benign_is_right_and_nothing_else(predict):
+    assert (read_predictions(predict("always benign", "classification"))["y_score"] < 1e-6).all()
 
 
 def test_a_method_that_cannot_do_the_task_is_refused(settings, photos):
     named = [make_method(name, settings) for name in ("FEDD", "raw colour")]
     sets = PhotoSets(train={0.05: photos}, validation=photos, tests={"test": photos})
-    arguments = LabelEfficiencyArguments(label_fractions=[0.05], num_seeds=1)
 
     with pytest.raises(ValueError, match=r"\['raw colour'\] cannot be compared in 'classification'"):
-        run_label_efficiency("classification", named, sets, arguments, settings.folder, settings.accelerator)
+        run_label_efficiency("classification", named, sets, settings.folder, settings.accelerator)
 
 
 def test_without_their_libraries_baselines_say_what_to_install(settings, monkeypatch):

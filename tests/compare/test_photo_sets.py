@@ -1,15 +1,20 @@
-"""The photos that are labelled, at the paper's numbers."""
+"""The photos of a comparison: those that are labelled, and those that are predicted."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from datasets import DatasetDict
 
-from fedd_hf.compare.photo_sets import draw_labelled
+from fedd_hf.compare import photo_sets
+from fedd_hf.compare.photo_sets import draw_labelled, load_numbered_sets, load_photo_sets
+from fedd_hf.data import loading
 from fedd_hf.data.ddi.ddi_seg import CELLS, draw_classification
 from fedd_hf.data.ddi.local_copy import METADATA_FILE, read_ddi_metadata
+from fedd_hf.data.loading import DataArguments, load_splits
 from fedd_hf.data.painted import paint_dataset
-from fedd_hf.data.schema import tone_labels
+from fedd_hf.data.schema import SPLITS, tone_labels
 
 
 @pytest.fixture(scope="module")
@@ -55,3 +60,63 @@ def test_of_ddi_the_labelled_photos_are_those_of_its_own_draw(painted_ddi):
 def test_too_few_photos_are_an_error_that_counts_them(train):
     with pytest.raises(ValueError, match="15 photos of .* are to be drawn, but there are 10"):
         draw_labelled(train, 0.15)
+
+
+@pytest.mark.parametrize(
+    ("task", "tests"),
+    [
+        ("segmentation", {"validation": 15, "test": 16, "large_test": 198}),
+        ("classification", {"validation": 30, "test": 30, "large_test": 476}),
+    ],
+)
+def test_of_ddi_the_photos_are_those_of_the_paper(painted_ddi, ddi_seg, task, tests):
+    data = DataArguments(dataset="ddi", root=str(painted_ddi), masks=str(ddi_seg))
+
+    photos = load_photo_sets(data, task, [0.05, 0.20])
+
+    assert {name: len(rows) for name, rows in photos.scored.items()} == tests
+    small, large = (set(photos.train[fraction]["image_id"]) for fraction in (0.05, 0.20))
+    assert (len(small), len(large)) == (30, 120)
+    assert small < large
+    assert not large & set(photos.photos["image_id"])
+    by_loader = load_splits(replace(data, label_fraction=0.05), "segmentation" if "seg" in task else "classification")
+    assert list(photos.train[0.05]["image_id"]) == list(by_loader["train"]["image_id"])
+    ids = list(photos.photos["image_id"])
+    assert len(ids) == len(set(ids)) == (213 if task == "segmentation" else 536)
+
+
+def test_of_another_dataset_a_fraction_is_a_share_of_the_training_photos(monkeypatch):
+    monkeypatch.setattr(loading, "paint_dataset", lambda per_tone, seed: paint_dataset(per_tone, seed, size=32))
+
+    photos = load_photo_sets(DataArguments(), "segmentation", [0.05, 0.5])
+
+    assert {fraction: len(rows) for fraction, rows in photos.train.items()} == {0.05: 6, 0.5: 60}
+    assert list(photos.tests) == ["test"]
+    with pytest.raises(ValueError, match="`task` must be one of"):
+        load_photo_sets(DataArguments(), "malignancy", [0.05])
+
+
+@pytest.fixture
+def half_with_tones(monkeypatch):
+    """Painted splits of which some photos have no skin tone, as in PAD-UFES-20."""
+    painted = paint_dataset(num_per_tone=8, seed=0, size=32)
+    tones = [None if row % 3 == 0 else tone for row, tone in enumerate(tone_labels(painted))]
+    rows = painted.remove_columns("skin_tone").add_column("skin_tone", tones).cast(painted.features)
+    splits = {name: rows.select(range(start, start + 8)) for name, start in zip(SPLITS, (0, 8, 16), strict=False)}
+    monkeypatch.setattr(photo_sets, "load_splits", lambda *_: DatasetDict(splits))
+
+
+def test_numbers_of_labelled_photos_are_nested_shares_of_the_training_photos(half_with_tones):
+    photos = load_numbered_sets(DataArguments(), "segmentation", [6, 3], max_scored=5)
+
+    assert {fraction: len(rows) for fraction, rows in photos.train.items()} == {3 / 8: 3, 6 / 8: 6}
+    few, more = (set(rows["image_id"]) for rows in photos.train.values())
+    assert few < more
+    assert {name: len(rows) for name, rows in photos.scored.items()} == {"validation": 5, "test": 5}
+
+
+def test_malignancy_is_compared_on_photos_that_have_a_tone(half_with_tones):
+    photos = load_numbered_sets(DataArguments(), "classification", [3])
+
+    assert None not in tone_labels(photos.photos) + tone_labels(photos.train[3 / 5])
+    assert {name: len(rows) for name, rows in photos.scored.items()} == {"validation": 5, "test": 6}

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForSemanticSegmentation, pipeline
 
 from fedd_hf import FEDDConfig, FEDDForSegmentation, FEDDImageProcessor
-from fedd_hf.pipelines import open_model
+from fedd_hf.prediction import open_model
 from fedd_hf.unet_files_fedd import hash_backbone
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
@@ -313,7 +313,7 @@ def report(name, load, *arguments, **options):
 WITH_THE_PACKAGE = """
 from transformers import AutoModelForSemanticSegmentation
 from fedd_hf import FEDDForSegmentation
-from fedd_hf.pipelines import open_model
+from fedd_hf.prediction import open_model
 
 for name in ("pickle", "heads-on-pickle", "heads-on-dots", "heads-on-branch", "code", "adapter"):
     report(name, FEDDForSegmentation.from_pretrained, f"stranger/{name}")

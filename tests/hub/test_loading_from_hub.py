@@ -46,7 +46,7 @@ def half_files_in_the_cache():
 WITH_THE_PACKAGE = """
 import torch
 from fedd_hf import FEDDForSegmentation
-from fedd_hf.pipelines import open_model
+from fedd_hf.prediction import open_model
 load = FEDDForSegmentation.from_pretrained
 commit = json.loads(sys.argv[1])
 """

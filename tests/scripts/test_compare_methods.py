@@ -51,8 +51,8 @@ def test_segmentation_is_compared_on_the_same_photos(main, arguments, tmp_path, 
     assert "III-IV minus I-II" in text
     assert "V-VI" not in text.replace("minus", "")
     assert Image.open(tmp_path / "curves.png").width > 500
-    assert FEDDForSegmentation.from_pretrained(next(tmp_path.glob("units/fedd/*/model"))).config.blocks == [4]
-    (frozen,) = tmp_path.glob("units/frozen-efficientnetlite0/25-*/model")
+    assert FEDDForSegmentation.from_pretrained(next(tmp_path.glob("runs/fedd-2*/model"))).config.blocks == [4]
+    (frozen,) = tmp_path.glob("runs/frozen-efficientnetlite0-25-*/model")
     assert FrozenNetworkForSegmentation.from_pretrained(frozen).config.network == "EfficientNetLite0"
 
 

@@ -23,7 +23,7 @@ def demo(
         say(f'Failed: the demo needs gradio ({error}). Type `pip install "fedd-hf[demo]"`.')
         raise typer.Exit(code=1) from error
     from fedd_hf.evaluation.report import read_report
-    from fedd_hf.pipelines import open_model
+    from fedd_hf.prediction import open_model
 
     try:
         report = read_report(quickstart / "report.json")

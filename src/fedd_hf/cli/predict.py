@@ -49,7 +49,7 @@ def predict(
 
 
 def _open_models(names: list[str]) -> list[Any]:
-    from fedd_hf.pipelines import open_model
+    from fedd_hf.prediction import open_model
 
     models = []
     for name in names:

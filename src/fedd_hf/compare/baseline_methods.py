@@ -1,4 +1,4 @@
-"""The baselines as methods of an experiment."""
+"""The baselines as methods that are compared."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
-import pandas as pd
+from datasets import Dataset
 from torch import Tensor, nn
 from transformers import set_seed
 from transformers.modeling_outputs import ImageClassifierOutput
@@ -25,23 +25,39 @@ from fedd_hf.baselines.frozen_networks import WITHOUT_WEIGHTS
 from fedd_hf.baselines.recipes import CLASSIFIER_RECIPE, DEEPDERM_RECIPE, UNET_RECIPE, FittingArguments
 from fedd_hf.baselines.unet import UNetForSegmentation, train_unet
 from fedd_hf.data.loading import DataArguments, load_splits, need_split
-from fedd_hf.evaluation.report import NOT_A_COMPARISON, write_report
-from fedd_hf.prediction import predict_classification
+from fedd_hf.evaluation.report import NOT_A_COMPARISON
+from fedd_hf.image_processing_fedd import FEDDImageProcessor
 from fedd_hf.training.arguments import SegmentationArguments
 from fedd_hf.training.pixel_heads import train_pixel_classifiers
 
-from .kept_results import is_kept
-from .method_settings import MethodSettings
-from .segment_trial import segment_trial
-from .trial import CLASSIFICATION, SEGMENTATION, Trial
+from .results_cache import cache_folder
+from .run import CLASSIFICATION, SEGMENTATION, MethodSettings, Run
 
 Drawn = TypeVar("Drawn", bound=nn.Module)
 
 SURELY_BENIGN = 20.0  # logit
-DIAGNOSES = "diagnoses.json"  # how DeepDerm learned them
 
 
-class CNNMethod:
+class Baseline:
+    """A method whose model reads photos: no features of them are stored.
+
+    Args:
+        name (`str`):
+            Name in reports.
+        settings ([`MethodSettings`]):
+            What all methods have in common.
+    """
+
+    tasks: tuple[str, ...] = (CLASSIFICATION,)
+
+    def __init__(self, name: str, settings: MethodSettings) -> None:
+        self.name, self.settings = name, settings
+
+    def read_features(self, run: Run, photos: Dataset) -> None:
+        """Return nothing: the model reads photos."""
+
+
+class CNNMethod(Baseline):
     """A baseline of the paper: a U-Net on a CNN for masks, and a classifier on the frozen CNN for malignancy.
 
     Args:
@@ -53,32 +69,30 @@ class CNNMethod:
     Source: hectorcarrion/FEDD, notebooks of the U-Nets and of the classifiers.
     """
 
-    tasks: tuple[str, ...] = (SEGMENTATION, CLASSIFICATION)
+    tasks = (SEGMENTATION, CLASSIFICATION)
 
     def __init__(self, encoder: str, settings: MethodSettings) -> None:
-        self.encoder, self.settings, self.name = encoder, settings, _name(encoder, settings)
+        super().__init__(_name(encoder, settings), settings)
+        self.encoder = encoder
 
     def describe(self, task: str, label_fraction: float) -> dict[str, Any]:
-        """Return what predictions depend on besides the trial."""
+        """Return what predictions depend on besides the run."""
         training = self.settings.unet if task == SEGMENTATION else self.settings.classifier
         authors = UNET_RECIPE if task == SEGMENTATION else CLASSIFIER_RECIPE
         return _describe(self.encoder, self.settings, training, authors)
 
-    def segment(self, trial: Trial, maps_dir: Path) -> pd.DataFrame:
-        """Train the U-Net and segment `trial.photos`."""
+    def train(self, run: Run) -> tuple[nn.Module, FEDDImageProcessor]:
+        """Train the U-Net, or the classifier."""
         settings = self.settings
-        model = _draw(UNetForSegmentation.from_encoder, self.encoder, settings, trial.seed)
-        arguments = replace(settings.unet, seed=trial.seed)
-        train_unet(model, settings.processor, trial.train, trial.validation, arguments)
-        trial.keep(model, settings.processor)
-        return segment_trial(model, settings.processor, trial, maps_dir)
-
-    def classify(self, trial: Trial) -> pd.DataFrame:
-        """Train the classifier and score `trial.photos`."""
-        return classify_with_frozen(self.encoder, self.settings, trial)
+        if run.task == CLASSIFICATION:
+            return _train_frozen_classifier(self.encoder, settings, run)
+        model = _draw(UNetForSegmentation.from_encoder, self.encoder, settings, run.seed)
+        arguments = replace(settings.unet, seed=run.seed)
+        train_unet(model, settings.processor, run.train, run.validation, arguments)
+        return model, settings.processor
 
 
-class FrozenMethod:
+class FrozenMethod(Baseline):
     """The heads of FEDD on a frozen network other than a diffusion model.
 
     Args:
@@ -93,32 +107,29 @@ class FrozenMethod:
     """
 
     def __init__(self, name: str, network: str, tasks: tuple[str, ...], settings: MethodSettings) -> None:
-        self.name = name if network in WITHOUT_WEIGHTS else _name(name, settings)
-        self.network, self.tasks, self.settings = network, tasks, settings
+        super().__init__(name if network in WITHOUT_WEIGHTS else _name(name, settings), settings)
+        self.network, self.tasks = network, tasks
 
     def describe(self, task: str, label_fraction: float) -> dict[str, Any]:
-        """Return what predictions depend on besides the trial."""
+        """Return what predictions depend on besides the run."""
         training = self.settings.segmentation if task == SEGMENTATION else self.settings.classifier
         return _describe(self.network, self.settings, training)
 
-    def segment(self, trial: Trial, maps_dir: Path) -> pd.DataFrame:
-        """Train the pixel classifiers and segment `trial.photos`."""
+    def train(self, run: Run) -> tuple[nn.Module, FEDDImageProcessor]:
+        """Train the pixel classifiers, or the malignancy classifier."""
         settings = self.settings
-        model = _draw(FrozenNetworkForSegmentation.from_network, self.network, settings, trial.seed)
+        if run.task == CLASSIFICATION:
+            return _train_frozen_classifier(self.network, settings, run)
+        model = _draw(FrozenNetworkForSegmentation.from_network, self.network, settings, run.seed)
         model.to(settings.accelerator.device)
-        features = HeldFeatures(model, trial.train, settings.processor, settings.accelerator)
-        arguments = replace(settings.segmentation, seed=trial.seed)
+        features = HeldFeatures(model, run.train, settings.processor, settings.accelerator)
+        arguments = replace(settings.segmentation, seed=run.seed)
         train_pixel_classifiers(model, features, arguments, settings.accelerator)
-        trial.keep(model, settings.processor)
-        return segment_trial(model, settings.processor, trial, maps_dir)
-
-    def classify(self, trial: Trial) -> pd.DataFrame:
-        """Train the classifier and score `trial.photos`."""
-        return classify_with_frozen(self.network, self.settings, trial)
+        return model, settings.processor
 
 
-class DeepDermMethod:
-    """DeepDerm, which learns the diagnoses of HAM10000 once, and then malignancy at each trial.
+class DeepDermMethod(Baseline):
+    """DeepDerm, which learns the diagnoses of HAM10000 once, and then malignancy in each run.
 
     Args:
         settings ([`MethodSettings`]):
@@ -127,45 +138,25 @@ class DeepDermMethod:
     Source: hectorcarrion/FEDD, notebook of DeepDerm.
     """
 
-    tasks: tuple[str, ...] = (CLASSIFICATION,)
-
     def __init__(self, settings: MethodSettings) -> None:
-        self.settings, self.name = settings, _name("DeepDerm", settings)
+        super().__init__(_name("DeepDerm", settings), settings)
 
     def describe(self, task: str, label_fraction: float) -> dict[str, Any]:
-        """Return what predictions depend on besides the trial."""
+        """Return what predictions depend on besides the run."""
         return _describe("DeepDerm", self.settings, self.settings.deepderm, DEEPDERM_RECIPE)
 
-    def segment(self, trial: Trial, maps_dir: Path) -> pd.DataFrame:
-        """Refuse: this is a method for malignancy alone."""
-        raise ValueError(f"{self.name!r} segments nothing.")
+    def train(self, run: Run) -> tuple[nn.Module, FEDDImageProcessor]:
+        """Train all of the network, which knows HAM10000."""
+        settings = self.settings
+        told = _describe("DeepDerm", settings, settings.deepderm) | {"photos": settings.ham10000}
+        folder = cache_folder(settings.folder, "deepderm", told, self._learn_diagnoses, settings.accelerator)
+        model = DeepDermForImageClassification.from_pretrained(folder)
+        arguments = replace(settings.deepderm, seed=run.seed)
+        train_deepderm(model, settings.processor, run.train, run.validation, arguments)
+        return model, settings.processor
 
-    def classify(self, trial: Trial) -> pd.DataFrame:
-        """Train all of the network and score `trial.photos`."""
-        settings, model = self.settings, DeepDermForImageClassification.from_pretrained(self._learn_diagnoses())
-        arguments = replace(settings.deepderm, seed=trial.seed)
-        train_deepderm(model, settings.processor, trial.train, trial.validation, arguments)
-        trial.keep(model, settings.processor)
-        return predict_classification(model, settings.processor, trial.photos)
-
-    def _learn_diagnoses(self) -> Path:
-        """Return the folder of the network that knows HAM10000, which is trained unless it is kept."""
-        folder = self.settings.folder / "deepderm"
-        told = {"settings": _describe("DeepDerm", self.settings, self.settings.deepderm)}
-        if not is_kept(folder / DIAGNOSES, told["settings"]):
-            if folder.exists():
-                raise ValueError(
-                    f"{folder} does not say how it learned: {DIAGNOSES} is absent. Delete it to train anew."
-                )
-            model = self._train_diagnoses()
-            partial = folder.with_name(f".{folder.name}.partial")
-            model.save_pretrained(partial)
-            write_report(told, partial / DIAGNOSES)
-            partial.rename(folder)
-        return folder
-
-    def _train_diagnoses(self) -> DeepDermForImageClassification:
-        """Teach a network the diagnoses of HAM10000."""
+    def _learn_diagnoses(self, folder: Path) -> None:
+        """Teach a network the diagnoses of HAM10000, and write it."""
         settings = self.settings
         if settings.ham10000 is None:
             raise ValueError("DeepDerm learns HAM10000 first: give `ham10000`, its folder.")
@@ -174,10 +165,10 @@ class DeepDermMethod:
         model = DeepDermForImageClassification.from_inception(settings.weights, image_size=settings.image_size)
         train, validation = need_split(splits, "train"), need_split(splits, "validation")
         train_diagnoses(model, settings.processor, train, validation, settings.deepderm)
-        return model
+        model.save_pretrained(folder)
 
 
-class AlwaysBenign:
+class AlwaysBenign(Baseline):
     """What calls every photo benign; its accuracy is what a malignancy classifier has to beat.
 
     Args:
@@ -185,33 +176,27 @@ class AlwaysBenign:
             What all methods have in common.
     """
 
-    name = "always benign"
-    tasks: tuple[str, ...] = (CLASSIFICATION,)
-
     def __init__(self, settings: MethodSettings) -> None:
-        self.settings = settings
+        super().__init__("always benign", settings)
 
     def describe(self, task: str, label_fraction: float) -> dict[str, Any]:
         """Return what predictions depend on: nothing."""
         return {}
 
-    def segment(self, trial: Trial, maps_dir: Path) -> pd.DataFrame:
-        """Refuse: this is a method for malignancy alone."""
-        raise ValueError(f"{self.name!r} segments nothing.")
-
-    def classify(self, trial: Trial) -> pd.DataFrame:
-        """Score `trial.photos`."""
-        return predict_classification(_Benign(self.settings), self.settings.processor, trial.photos)
+    def train(self, run: Run) -> tuple[nn.Module, FEDDImageProcessor]:
+        """Return a model that needs no training."""
+        return _Benign(self.settings), self.settings.processor
 
 
-def classify_with_frozen(network: str, settings: MethodSettings, trial: Trial) -> pd.DataFrame:
-    """Train a classifier on a frozen network and score `trial.photos`."""
-    model = _draw(FrozenNetworkForImageClassification.from_network, network, settings, trial.seed)
+def _train_frozen_classifier(
+    network: str, settings: MethodSettings, run: Run
+) -> tuple[FrozenNetworkForImageClassification, FEDDImageProcessor]:
+    """Train a classifier on a frozen network."""
+    model = _draw(FrozenNetworkForImageClassification.from_network, network, settings, run.seed)
     model.to(settings.accelerator.device)
-    arguments = replace(settings.classifier, seed=trial.seed)
-    train_frozen_classifier(model, settings.processor, trial.train, trial.validation, arguments)
-    trial.keep(model, settings.processor)
-    return predict_classification(model, settings.processor, trial.photos)
+    arguments = replace(settings.classifier, seed=run.seed)
+    train_frozen_classifier(model, settings.processor, run.train, run.validation, arguments)
+    return model, settings.processor
 
 
 def _draw(open_model: Callable[..., Drawn], network: str, settings: MethodSettings, seed: int) -> Drawn:

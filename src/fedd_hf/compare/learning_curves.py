@@ -28,7 +28,7 @@ from fedd_hf.evaluation.intervals import Metric, Sample, paired_difference, valu
 from fedd_hf.evaluation.segmentation import segmentation_metrics
 
 from .photo_sets import VALIDATION
-from .trial import CLASSIFICATION, SEGMENTATION
+from .run import CLASSIFICATION, SEGMENTATION
 
 # Of all metrics there are curves; methods and skin tones are compared by these.
 COMPARED = {
@@ -125,12 +125,12 @@ def _curve(scored: _Scored) -> Iterator[dict[str, Any]]:
         yield {str(name): value for name, value in row.items()} | {"seed_std": spread}
 
 
-def _differences(rival: _Scored, first: _Scored, names: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Yield the difference of each metric, the first method minus its rival, for each group of photos."""
-    sample = rival.sample
+def _differences(baseline: _Scored, first: _Scored, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield the difference of each metric, the first method minus its baseline, for each group of photos."""
+    sample = baseline.sample
     tones = [tone for tone in TONES if (sample.tones == tone).any()]
     for name, tone in product(names, [OVERALL, *tones, *([MEAN_OF_TONES] if tones else [])]):
-        theirs, ours = (_of_tone(scored.means[name], sample, tone) for scored in (rival, first))
+        theirs, ours = (_of_tone(scored.means[name], sample, tone) for scored in (baseline, first))
         found = paired_difference(theirs, ours, sample)
         row = {"difference": found.value, "low": found.low, "high": found.high, "p_value": found.p_value}
         yield {"metric": name, "skin_tone": tone} | row

@@ -40,8 +40,8 @@ def choose_shown(report: dict[str, Any], test: str, metrics: Sequence[str], tone
         "differences": [row for row in tables["differences"] if row["skin_tone"] in known],
         "gaps": [row for row in tables["gaps"] if {row["reference"], row["skin_tone"]} <= set(known)],
     }
-    kept = {name: report[name] for name in ("task", "methods", "seeds", "settings", "seconds", "machine")}
-    return {**kept, "shown": {"test": test, "metrics": list(metrics), "tones": known}, **chosen}
+    told = {name: report[name] for name in ("task", "methods", "seeds", "settings", "seconds", "machine")}
+    return {**told, "shown": {"test": test, "metrics": list(metrics), "tones": known}, **chosen}
 
 
 def describe_methods(shown: dict[str, Any]) -> str:

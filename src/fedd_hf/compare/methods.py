@@ -1,4 +1,4 @@
-"""The methods that experiments compare, by name."""
+"""The methods that can be compared, by name."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ from typing import Any
 
 from fedd_hf.unet_files_fedd import locate_backbone
 
-from .feature_method import FeatureMethod
-from .method_settings import MethodSettings
-from .random_backbone import write_random_backbone
-from .trial import SEGMENTATION, TASKS, Method
+from .fedd_method import FEDDMethod, draw_random_backbone
+from .run import SEGMENTATION, TASKS, Method, MethodSettings
 
 FEDD = "FEDD"
 FEDD_ON = "FEDD on "  # a backbone follows
@@ -23,8 +21,7 @@ LITE0, FROZEN_LITE0 = "EfficientNetLite0", "frozen EfficientNetLite0"
 DINOV2 = "DINOv2"
 DEEPDERM, ALWAYS_BENIGN = "DeepDerm", "always benign"
 PAPER_CNNS = ("DenseNet121", "VGG16", "ResNet50", "EfficientNetB0", "MobileNetV2")
-PAPER_RIVALS = (*PAPER_CNNS, DEEPDERM)
-RANDOM_SEED = 1  # of the weights of the floor
+PAPER_BASELINES = (*PAPER_CNNS, DEEPDERM)
 
 
 def make_method(name: str, settings: MethodSettings) -> Method:
@@ -34,7 +31,7 @@ def make_method(name: str, settings: MethodSettings) -> Method:
         name (`str`):
             Key of `METHODS`, or `FEDD on BACKBONE`, with a folder or a repository id: FEDD on that backbone.
         settings ([`MethodSettings`]):
-            What all methods of the experiment have in common.
+            What all methods of the comparison have in common.
 
     Raises:
         ImportError: If it is a baseline, and `fedd-hf[baselines]` is not installed.
@@ -47,7 +44,7 @@ def make_method(name: str, settings: MethodSettings) -> Method:
     check_method(name)
     if name.startswith(FEDD_ON):
         backbone = name.removeprefix(FEDD_ON)
-        return _on_backbone(FEDD_ON + Path(backbone).name, settings, str(locate_backbone(backbone)))
+        return FEDDMethod(FEDD_ON + Path(backbone).name, str(locate_backbone(backbone)), settings)
     return METHODS[name](settings)
 
 
@@ -61,29 +58,15 @@ def check_method(name: str) -> None:
         raise ValueError(f"A method must be one of {list(METHODS)} or 'FEDD on BACKBONE', got {name!r}.")
 
 
-def make_fedd(settings: MethodSettings) -> FeatureMethod:
+def make_fedd(settings: MethodSettings) -> FEDDMethod:
     """Make FEDD on the backbone of the settings."""
-    return _on_backbone(FEDD, settings, settings.reading.backbone)
+    return FEDDMethod(FEDD, settings.reading.backbone, settings)
 
 
-def make_random_unet(settings: MethodSettings) -> FeatureMethod:
-    """Make the floor: FEDD on the same UNet with random weights, which are drawn once and stay in the folder."""
-    folder, source = settings.folder / "random-unet", settings.reading.backbone
-    backbone = write_random_backbone(source, folder, settings.accelerator, RANDOM_SEED)
-    return _on_backbone(RANDOM_UNET, settings, str(backbone))
-
-
-def _on_backbone(name: str, settings: MethodSettings, backbone: str) -> FeatureMethod:
-    return FeatureMethod(
-        name,
-        settings.reading,
-        backbone,
-        settings.malignancy_readings,
-        settings.segmentation,
-        settings.classification,
-        settings.folder / "features",
-        settings.accelerator,
-    )
+def make_random_unet(settings: MethodSettings) -> FEDDMethod:
+    """Make what pretraining is compared with: FEDD on the same UNet with random weights, which are drawn once."""
+    backbone = draw_random_backbone(settings.reading.backbone, settings.folder, settings.accelerator)
+    return FEDDMethod(RANDOM_UNET, str(backbone), settings)
 
 
 def make_baseline(settings: MethodSettings, kind: str, **arguments: Any) -> Method:

@@ -15,7 +15,7 @@ from fedd_hf.data.schema import tone_labels
 from fedd_hf.data.splits import draw_nested, keep_photos, select_label_fraction, select_photos, select_skin_tones
 from fedd_hf.labels import SEGMENTATION_LABELS, SkinTone
 
-from .trial import TASKS
+from .run import TASKS
 
 LABELLED_PHOTOS = {0.05: 30, 0.10: 60, 0.15: 90, 0.20: 120}  # of FEDD (MICCAI 2023), by share of DDI that is labelled
 VALIDATION, TEST, LARGE_TEST = "validation", "test", "large_test"

@@ -204,11 +204,11 @@ def test_a_run_that_was_killed_goes_on_with_the_next_photo(run, clustered):
     assert without_times(report) == without_times(wanted)
 
 
-def test_a_folder_of_other_arguments_is_refused(run):
-    run(blocks=[4])
+def test_other_arguments_are_clustered_beside_those_that_are_there(run):
+    wanted = run(blocks=[4])
 
-    with pytest.raises(ValueError, match="other photos or arguments"):
-        run(blocks=[4, 8])
+    assert len(run(blocks=[4, 8])["points"]) > len(wanted["points"])
+    assert without_times(run(blocks=[4])) == without_times(wanted)
 
 
 def test_a_photo_without_a_mask_is_named(run, photos):

@@ -234,14 +234,14 @@ def test_a_probe_that_was_killed_goes_on_with_the_next_photo(run):
     run(share_of_blue, "killed", allowed=12)  # scores nothing more
 
 
-def test_a_folder_of_another_seed_or_model_is_refused(run, classifier):
+def test_another_seed_or_model_is_probed_beside_what_is_there(run, classifier):
     run(share_of_blue)
 
-    with pytest.raises(ValueError, match="other photos or arguments"):
-        run(share_of_blue, seed=1)
+    run(share_of_blue, seed=1)
     classifier.classifier[0].bias.data += 1
-    with pytest.raises(ValueError, match="other photos or arguments"):
-        run(share_of_blue)
+    run(share_of_blue)
+
+    assert run.scored == [3] * 3 * 12
 
 
 def test_photos_without_marks_cannot_be_probed(run):

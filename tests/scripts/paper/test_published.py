@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fedd_hf.compare.methods import PAPER_RIVALS
+from fedd_hf.compare.methods import PAPER_BASELINES
 from published import (
     compare_with_published,
     dermatologists,
@@ -93,7 +93,7 @@ def test_mean_iou_of_all_tones_is_the_mean_of_the_three():
 
 
 def test_every_rival_of_the_paper_has_values():
-    assert set(PAPER_RIVALS) == set(published_results()["method"]) - {"FEDD"}
+    assert set(PAPER_BASELINES) == set(published_results()["method"]) - {"FEDD"}
 
 
 def test_dermatologists_are_those_of_daneshjou():

@@ -1,9 +1,10 @@
-"""Which block and timestep to read for malignancy: classifiers on each, chosen on validation photos."""
+"""Which blocks to read at which timestep, for either task: heads on each, chosen on validation photos."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,61 +16,46 @@ from accelerate import Accelerator
 from datasets import Dataset
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
 
 from fedd_hf.configuration_fedd import FEDDConfig
+from fedd_hf.data.painted import paint_dataset
 from fedd_hf.data.schema import tone_labels
 from fedd_hf.evaluation.by_tone import photos_of, sample_of
 from fedd_hf.evaluation.classification import classification_metrics
 from fedd_hf.evaluation.intervals import Metric, paired_difference, value_of
 from fedd_hf.evaluation.report import describe_machine, read_report, write_report
+from fedd_hf.evaluation.segmentation import COUNTS, iou
+from fedd_hf.evaluation.text_tables import NOTHING, Table, as_markdown
 from fedd_hf.features import FeatureStore, pool_labelled
 from fedd_hf.image_processing_fedd import FEDDImageProcessor
-from fedd_hf.modeling_fedd import FEDDForImageClassification, FEDDForSegmentation
-from fedd_hf.training.arguments import ClassificationArguments, ReadingArguments
+from fedd_hf.modeling_fedd import FEDDForImageClassification, FEDDForSegmentation, count_votes
+from fedd_hf.prediction import count_pixels
+from fedd_hf.training.arguments import ClassificationArguments, ReadingArguments, SegmentationArguments
 from fedd_hf.training.malignancy_heads import PAPER_READINGS, train_classifiers
+from fedd_hf.training.pixel_heads import train_pixel_classifiers
+from fedd_hf.training.pixels import PixelDraws, StoredFeatures, pass_on
 
-from .described_backbone import describe_backbone
-from .kept_results import keep
-from .photo_sets import LABELLED_PHOTOS, TEST, VALIDATION, PhotoSets
+from .photo_sets import TEST, VALIDATION, PhotoSets
+from .results_cache import cache_json
+from .run import describe_backbone
 
 # The grid of FEDD (MICCAI 2023), Figure 6. Timestep 1000 is read at the last index, 999.
 BLOCKS = [2, 4, 6, 8, 10, 12, 14]
 TIMESTEPS = list(range(0, 1001, 50))
+PIXELS_PER_IMAGE = 1500
+SEGMENTATION_SEEDS = (0, 1)
 REGRETTED = ("accuracy", "auroc")
 
 PooledSplits = dict[str, tuple[Tensor, Tensor]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class GridArguments:
-    """How often each block and timestep is tried.
-
-    Args:
-        label_fractions (`list[float]`): 0.05, 0.10, 0.15 and 0.20 of DDI: 30, 60, 90 and 120 training photos.
-        num_seeds (`int`): Classifiers that are trained on each block and timestep.
-
-    Raises:
-        ValueError: If the paper has no such fraction, or there is no seed.
-    """
-
-    label_fractions: list[float] = field(
-        default_factory=lambda: list(LABELLED_PHOTOS),
-        metadata={"help": "as many training photos as these shares of DDI: 0.05, 0.10, 0.15, 0.20"},
-    )
-    num_seeds: int = field(default=3, metadata={"help": "classifiers on each block and timestep"})
-
-    def __post_init__(self) -> None:
-        if not set(self.label_fractions) <= set(LABELLED_PHOTOS):
-            raise ValueError(f"`label_fractions` must be of {list(LABELLED_PHOTOS)}, got {self.label_fractions}.")
-        if self.num_seeds < 1:
-            raise ValueError(f"`num_seeds` must be at least 1, got {self.num_seeds}.")
 
 
 def run_grid(
     photos: PhotoSets,
     reading: ReadingArguments,
     training: ClassificationArguments,
-    grid: GridArguments,
+    num_seeds: int,
     output_dir: Path,
     features: Path,
     accelerator: Accelerator,
@@ -77,7 +63,7 @@ def run_grid(
     """Train malignancy classifiers on each block and timestep, with few labels and with more, and test all of them.
 
     Features are computed once; then the classifiers of a label fraction are trained at once. What is finished is
-    stored: a grid that was killed goes on with the next photo, or the next label fraction.
+    stored: a grid that was interrupted resumes with the next photo, or the next label fraction.
 
     Args:
         photos ([`PhotoSets`]):
@@ -86,10 +72,10 @@ def run_grid(
             Which backbone; by default with the blocks and timesteps of the paper.
         training ([`ClassificationArguments`]):
             How the classifiers are trained; their seeds count up from its seed.
-        grid ([`GridArguments`]):
-            Seeds of each point; its label fractions are those of `photos`.
+        num_seeds (`int`):
+            Classifiers that are trained on each block and timestep.
         output_dir (`Path`):
-            Existing folder, which gets one JSON file for each label fraction, and `report.json`.
+            Existing folder, which gets the results of each label fraction, and `report.json`.
         features (`Path`):
             Folder of the feature stores.
         accelerator (`accelerate.Accelerator`):
@@ -103,30 +89,34 @@ def run_grid(
         [`measure_regret`] says of the choice.
 
     Raises:
-        ValueError: If a block is too small to pool, or `output_dir` holds another grid.
+        ValueError: If a block is too small to pool, or there is no seed.
 
     Source: FEDD (MICCAI 2023), section 4 and Figure 6; choice on validation, which the paper made on test.
     """
+    if num_seeds < 1:
+        raise ValueError(f"`num_seeds` must be at least 1, got {num_seeds}.")
     test, largest = photos.tests[TEST], photos.train[max(photos.train)]
     splits = {"train": largest, VALIDATION: photos.validation, TEST: test}
     start = time.perf_counter()
     model = open_backbone(reading)
     pooled = _read_splits(model, splits, features, accelerator)
     seconds = {"features": round(time.perf_counter() - start, 1)}
-    settings = {"training": asdict(training), "num_seeds": grid.num_seeds} | _describe(model, splits)
+    settings = {"training": asdict(training), "num_seeds": num_seeds} | _describe(model, splits)
     rows: list[dict[str, Any]] = []
     regret: list[dict[str, Any]] = []
     for label_fraction, labelled in photos.train.items():
-        path = output_dir / f"grid-{round(100 * label_fraction):02d}.json"
-        kept = _keep_photos(pooled, largest, labelled)
-        compute = partial(_train_fraction, model, kept, label_fraction, training, grid, accelerator)
-        stored = keep(path, settings, compute, accelerator)
+        chosen = _select_photos(pooled, largest, labelled)
+        compute = partial(_train_fraction, model, chosen, label_fraction, training, num_seeds, accelerator)
+        told = settings | {"labelled": list(labelled["image_id"])}
+        stored = cache_json(output_dir / "results", f"{label_fraction:.0%}-labelled", told, compute, accelerator)
         seconds[f"heads, {label_fraction:.0%}"] = stored["seconds"]
         rows += stored["points"]
         regret += measure_regret(stored["points"], stored["test_scores"], test)
     report = {"experiment": "block_timestep", **settings, "points": rows, "best": choose_points(rows)}
     report |= {"paper": _paper_points(rows), "regret": regret, "seconds": seconds, "machine": describe_machine()}
-    _write(report, output_dir / "report.json", accelerator)
+    if accelerator.is_main_process:
+        write_report(report, output_dir / "report.json")
+    accelerator.wait_for_everyone()
     return read_report(output_dir / "report.json")
 
 
@@ -211,16 +201,58 @@ def measure_regret(
     return rows
 
 
+def compare_pixel_features(
+    backbone: str,
+    block_sets: list[list[int]],
+    timesteps: list[int],
+    image_size: int,
+    train: Dataset,
+    validation: Dataset,
+    arguments: SegmentationArguments,
+    features: Path,
+    accelerator: Accelerator,
+) -> Iterator[dict[str, Any]]:
+    """Train pixel classifiers on each set of blocks at each timestep and score them on validation photos.
+
+    Yields:
+        `dict`: `blocks`, `timestep`, `mean_iou` and `lesion_iou`, pooled over 1,500 random pixels of each photo,
+        averaged over two seeds of the heads.
+    """
+    processor = FEDDImageProcessor(size=image_size)
+    all_blocks = sorted({block for blocks in block_sets for block in blocks})
+    for timestep in tqdm(timesteps, desc="Segmentation", unit="timestep"):
+        given: dict[str, Any] = {"timesteps": [timestep], "image_size": image_size}
+        model = FEDDForSegmentation.from_backbone(backbone, blocks=all_blocks, **given)
+        store = FeatureStore(features, model, processor, dtype="float32")
+        sets = [StoredFeatures(store.extract(rows, accelerator), rows, processor) for rows in (train, validation)]
+        for blocks in block_sets:
+            model = FEDDForSegmentation.from_backbone(backbone, blocks=blocks, **given)
+            indices = [all_blocks.index(block) for block in blocks]
+            seen, unseen = (labelled.select_maps(indices) for labelled in sets)
+            scores = []
+            for seed in SEGMENTATION_SEEDS:
+                train_pixel_classifiers(model, seen, replace(arguments, seed=seed), accelerator)
+                scores.append(_iou_of_sampled_pixels(model, unseen))
+            mean_iou, lesion_iou = np.mean([(np.nanmean(score), score[1]) for score in scores], axis=0)
+            yield {"blocks": blocks, "timestep": timestep, "mean_iou": mean_iou, "lesion_iou": lesion_iou}
+
+
+def paint_selection_photos(size: int) -> tuple[Dataset, Dataset]:
+    """Paint the photos on which sets of blocks are compared: seeds that no other experiment uses."""
+    return paint_dataset(10, seed=100, size=size), paint_dataset(20, seed=101, size=size)
+
+
 def tabulate_choices(report: dict[str, Any]) -> str:
     """Write as Markdown what validation photos choose at each label fraction and what the paper chose, as tested."""
     metrics = {"validation_auroc": "validation AUROC", "accuracy": "test accuracy"}
     metrics |= {"balanced_accuracy": "test balanced accuracy", "auroc": "test AUROC"}
-    lines = [["labels", "photos", "chosen by", "block", "t", *metrics.values()]]
+    header = ["labels", "photos", "chosen by", "block", "t", *metrics.values()]
+    lines = []
     for choice, name in (("best", "validation"), ("paper", "the paper")):
         for row in report[choice]:
             cells = [f"{row['label_fraction']:.0%}", row["photos"], name, row["block"], row["timestep"]]
             lines.append([*map(str, cells), *(_mean_and_spread(row, metric) for metric in metrics)])
-    return _markdown(lines)
+    return as_markdown(Table("Chosen block and timestep", header, lines))
 
 
 def tabulate_accuracies(report: dict[str, Any]) -> str:
@@ -231,9 +263,9 @@ def tabulate_accuracies(report: dict[str, Any]) -> str:
             (row["timestep"], row["block"]): _mean_and_spread(row, "accuracy") for row in points.to_dict("records")
         }
         blocks = sorted(set(points["block"]))
-        lines = [["t", *(f"block {block}" for block in blocks)]]
-        lines += [[str(t), *(cells[t, block] for block in blocks)] for t in sorted(set(points["timestep"]))]
-        tables.append(f"{label_fraction:.0%} labelled\n\n{_markdown(lines)}")
+        lines = [[str(t), *(cells[t, block] for block in blocks)] for t in sorted(set(points["timestep"]))]
+        header = ["t", *(f"block {block}" for block in blocks)]
+        tables.append(as_markdown(Table(f"Test accuracy, {label_fraction:.0%} labelled", header, lines)))
     return "\n".join(tables)
 
 
@@ -282,9 +314,9 @@ def _read_splits(
     return {name: (features.transpose(0, 1), labels) for name, (features, labels) in pooled.items()}
 
 
-def _keep_photos(pooled: PooledSplits, largest: Dataset, labelled: Dataset) -> PooledSplits:
-    kept = set(labelled["image_id"])
-    rows = [row for row, name in enumerate(largest["image_id"]) if name in kept]
+def _select_photos(pooled: PooledSplits, largest: Dataset, labelled: Dataset) -> PooledSplits:
+    names = set(labelled["image_id"])
+    rows = [row for row, name in enumerate(largest["image_id"]) if name in names]
     features, labels = pooled["train"]
     return pooled | {"train": (features[:, rows], labels[rows])}
 
@@ -294,12 +326,12 @@ def _train_fraction(
     labelled: PooledSplits,
     label_fraction: float,
     training: ClassificationArguments,
-    grid: GridArguments,
+    num_seeds: int,
     accelerator: Accelerator,
 ) -> dict[str, Any]:
     """Train the whole grid on one label fraction."""
     start = time.perf_counter()
-    points = _train_points(model, labelled, training, grid.num_seeds, accelerator)
+    points = _train_points(model, labelled, training, num_seeds, accelerator)
     seconds = round(time.perf_counter() - start, 1)
     scores = [np.round(point.pop("test_scores"), 6).tolist() for point in points]
     fraction = {"label_fraction": label_fraction, "photos": len(labelled["train"][1])}
@@ -351,12 +383,6 @@ def _measure(scores: dict[str, np.ndarray], is_malignant: dict[str, np.ndarray])
     }
 
 
-def _write(report: dict[str, Any], path: Path, accelerator: Accelerator) -> None:
-    if accelerator.is_main_process:
-        write_report(report, path)
-    accelerator.wait_for_everyone()
-
-
 def _paper_points(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [row for row in points if (row["block"], row["timestep"]) == PAPER_READINGS[row["label_fraction"]]]
 
@@ -364,10 +390,21 @@ def _paper_points(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _mean_and_spread(row: dict[str, Any], metric: str) -> str:
     """Format a metric as `0.83 ± 0.02`, with a dash where nothing can be said."""
     if pd.isna(row[metric]):
-        return "–"
+        return NOTHING
     return f"{row[metric]:.2f}" if pd.isna(spread := row[f"{metric}_std"]) else f"{row[metric]:.2f} ± {spread:.2f}"
 
 
-def _markdown(lines: list[list[str]]) -> str:
-    title, *rows = lines
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in [title, ["---"] * len(title), *rows])
+@torch.no_grad()
+def _iou_of_sampled_pixels(model: FEDDForSegmentation, features: StoredFeatures) -> np.ndarray:
+    """Return the IoU of each class over random pixels of every photo; NaN for a class that no photo has."""
+    draws = PixelDraws(features, len(features), PIXELS_PER_IMAGE, seed=0)
+    totals = np.zeros((model.config.num_labels, len(COUNTS)), dtype=np.int64)
+    for batch in DataLoader(draws, batch_size=10, collate_fn=pass_on):
+        maps = batch["features"].transpose(1, 2)[:, :, None].to(model.device)  # (batch_size, channels, 1, num_pixels)
+        labels = batch["labels"][:, None]
+        member_logits = model.decode_head(maps.split(model.config.feature_channels, dim=1), labels.shape[-2:])
+        choices = count_votes(member_logits).argmax(dim=1)
+        counts = count_pixels(labels.numpy(), choices.cpu().numpy(), model.config.num_labels)
+        totals += np.array([[of_class[name] for name in COUNTS] for of_class in counts])
+    true_pixels = totals[:, COUNTS.index("tp")] + totals[:, COUNTS.index("fn")]
+    return np.where(true_pixels > 0, iou(totals), np.nan)

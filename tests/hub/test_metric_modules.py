@@ -6,8 +6,7 @@ import evaluate
 import numpy as np
 import pandas as pd
 import pytest
-from card_rules import check_body
-from space_card_rules import check_space_card
+from card_rules import check_card
 
 from fedd_hf.evaluation.by_tone import (
     classification_by_tone,
@@ -107,11 +106,11 @@ def test_a_mask_of_another_size_is_refused(load):
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in METRICS.iterdir()))
-def test_the_card_of_a_metric_keeps_the_rules_of_the_hub(load, name):
+def test_the_card_of_a_metric_follows_the_rules_of_the_hub(load, name):
     metric = load(name)
     parts = ("description", "inputs_description", "citation")
     told = {"repo_id": f"fedd/{name}"} | {part: getattr(metric, part) for part in parts}
 
     card, _ = render_metric_pages(metric.name.replace("_", " "), told)
 
-    assert check_space_card(card) + check_body(card, [f"{name}.py", "index.html"]) == []
+    assert check_card(card, "space", [f"{name}.py", "index.html"]) == []

@@ -14,8 +14,7 @@ import imagehash
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from card_rules import check_body
-from dataset_card_rules import check_dataset_card
+from card_rules import check_card
 from datasets import get_dataset_config_names, load_dataset
 from datasets.exceptions import DatasetGenerationError
 from PIL import Image
@@ -191,10 +190,10 @@ def test_metadata_fills_tones_and_diagnoses(ddi_seg):
 
 
 @pytest.mark.parametrize("folder", ["real", "ddi_seg"])
-def test_the_card_keeps_the_rules_of_the_hub(folder, request):
+def test_the_card_follows_the_rules_of_the_hub(folder, request):
     card = card_of(request.getfixturevalue(folder))
 
-    assert check_dataset_card(card) + check_body(card) == []
+    assert check_card(card, "dataset") == []
 
 
 @pytest.mark.parametrize("folder", ["real", "ddi_seg"])

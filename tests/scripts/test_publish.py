@@ -10,12 +10,9 @@ from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
-from card_rules import check_body, check_named_files
-from dataset_card_rules import check_dataset_card
+from card_rules import check_card
 from hub_double import HubDouble
 from huggingface_hub import constants
-from model_card_rules import check_model_card
-from space_card_rules import check_space_card
 
 from fedd_hf.cli.quickstart_run import QuickstartSize, run_quickstart
 from fedd_hf.training.arguments import ClassificationArguments, SegmentationArguments
@@ -23,7 +20,6 @@ from fedd_hf.training.arguments import ClassificationArguments, SegmentationArgu
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "scripts"
 MODELS = {"segmentation": "fedd/fedd-segmentation-painted", "classification": "fedd/fedd-malignancy-painted"}
-RULES = {"model": check_model_card, "dataset": check_dataset_card, "space": check_space_card}
 ORDER = [
     ("models", "derm-ddpm-64"),
     ("datasets", "ddi-seg"),
@@ -166,17 +162,16 @@ def test_a_dry_run_shows_every_file_and_uploads_nothing(main, quickstart, ddi_se
     assert shown.count("README.md") == len(order)
 
 
-def test_every_card_keeps_the_rules_of_the_hub(main, quickstart, ddi_seg, monkeypatch):
+def test_every_card_follows_the_rules_of_the_hub(main, quickstart, ddi_seg, monkeypatch):
     violations = {}
 
-    def check_card(repository):
+    def note(repository):
         card = (repository.folder / "README.md").read_text()
         files = [path.relative_to(repository.folder).as_posix() for path in repository.folder.rglob("*")]
-        found = RULES[repository.repo_type](card) + check_body(card, files) + check_named_files(card, files)
-        violations[repository.repo_id] = found
+        violations[repository.repo_id] = check_card(card, repository.repo_type, files)
         return ""
 
-    monkeypatch.setitem(main.__globals__, "describe_repository", check_card)
+    monkeypatch.setitem(main.__globals__, "describe_repository", note)
     main(["--quickstart", str(quickstart), "--ddi-seg", str(ddi_seg), "--dry-run"])
 
     assert len(violations) == len(ORDER)

@@ -14,9 +14,6 @@ from card_rules import check_card
 from hub_double import HubDouble
 from huggingface_hub import constants
 
-from fedd_hf.cli.quickstart_run import QuickstartSize, run_quickstart
-from fedd_hf.training.arguments import ClassificationArguments, SegmentationArguments
-
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "scripts"
 MODELS = {"segmentation": "fedd/fedd-segmentation-painted", "classification": "fedd/fedd-malignancy-painted"}
@@ -124,16 +121,6 @@ print(json.dumps({"said": said, "hosts": sorted(hosts)}))
 """
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def quickstart(tmp_path_factory):
-    """What `fedd quickstart` leaves, from fewer photos and steps."""
-    folder = tmp_path_factory.mktemp("runs") / "quickstart"
-    folder.mkdir()
-    size = QuickstartSize(train_per_tone=2, validation_per_tone=2, test_per_tone=1, photo_size=64)
-    run_quickstart(folder, size, SegmentationArguments(num_steps=2), ClassificationArguments(max_epochs=2))
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -199,7 +199,10 @@ def test_what_cannot_be_had_is_an_error_that_names_it(reports):
         "no revision": ["OSError", "none is not a valid git identifier", "fedd/whole"],
         "heads on no repository": ["OSError", "backbone 'fedd/gone' (revision ", "could not be loaded", "404"],
         "heads on no revision": ["OSError", f"backbone 'fedd/ddpm' (revision {'0' * 40}) could not be loaded", "404"],
-        "heads on a changed backbone": ["ValueError: These heads stand on another backbone: ", "'fedd/changed'"],
+        "heads on a changed backbone": [
+            "ValueError: These heads were trained on another backbone: ",
+            "'fedd/changed'",
+        ],
     }.items():
         assert all(word in reports["good line"][name] for word in words), reports["good line"][name]
 
@@ -216,7 +219,7 @@ def test_a_download_that_is_cut_is_an_error_leaves_nothing_and_works_the_next_ti
 def test_heads_refuse_a_backbone_that_was_corrupted_on_the_way_until_it_is_fetched_again(reports):
     # huggingface_hub takes other bytes of the right length for the file: test_hub_double.py.
     for error in (reports["bad line"]["corrupted"], reports["good line"]["still corrupted"]):
-        assert error.startswith("ValueError: These heads stand on another backbone: `backbone_sha256` is ")
+        assert error.startswith("ValueError: These heads were trained on another backbone: `backbone_sha256` is ")
         assert error.endswith("if it was damaged on the way, fetch it again with `force_download=True`.")
     assert reports["good line"]["fetched again"] == reports["same"]
 

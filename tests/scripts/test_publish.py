@@ -6,7 +6,6 @@ import re
 import runpy
 import shutil
 import time
-from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -175,17 +174,6 @@ def test_masks_of_the_authors_need_a_confirmation(main, quickstart, released_zip
     main([*arguments, "--confirm-masks"])
 
 
-def test_what_the_demo_needs_is_said_where_it_is_not_installed(monkeypatch):
-    script = runpy.run_path(str(SCRIPTS / "publish.py"))
-
-    def refuse(name):
-        raise PackageNotFoundError(name)
-
-    monkeypatch.setitem(script["gradio_version"].__globals__, "version", refuse)
-    with pytest.raises(ImportError, match=r"pip install \"fedd-hf\[demo\]\""):
-        script["gradio_version"]()
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -318,13 +306,6 @@ def test_published_a_second_time_nothing_changes(published, publish):
     assert publish(published) is None
 
     assert heads(published) == before
-
-
-def test_a_dry_run_calls_nobody(publish):
-    with HubDouble() as double:
-        assert publish(double, "--dry-run") is None
-
-    assert double.requests == []
 
 
 def test_what_fails_in_the_middle_leaves_whole_repositories_and_is_completed_by_the_same_command(publish):

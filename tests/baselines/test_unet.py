@@ -15,6 +15,9 @@ from fedd_hf.prediction import predict_segmentation
 QUICK = FittingArguments(learning_rate=1e-3, batch_size=4, max_epochs=2, patience=2, plateau_patience=1)
 
 
+ONE_STEP = FittingArguments(learning_rate=1e-3, batch_size=6, max_epochs=1, patience=1, plateau_patience=1)
+
+
 @pytest.fixture
 def unet():
     return UNetForSegmentation.from_encoder(LITE0, image_size=32)
@@ -84,12 +87,9 @@ def test_recipes_are_the_authors():
     )
 
 
-@pytest.mark.parametrize("name", ["batch_size", "max_epochs", "patience", "plateau_patience"])
-def test_a_number_that_cannot_be_is_named(name):
-    numbers = {"batch_size": 1, "max_epochs": 1, "patience": 1, "plateau_patience": 1} | {name: 0}
-
-    with pytest.raises(ValueError, match=f"`{name}` must be at least 1, got 0"):
-        FittingArguments(**numbers)
+def test_a_number_that_cannot_be_is_named():
+    with pytest.raises(ValueError, match="`patience` must be at least 1, got 0"):
+        FittingArguments(batch_size=1, max_epochs=1, patience=0, plateau_patience=1)
 
 
 def test_the_encoder_has_the_features_of_imagenet(unet):
@@ -173,12 +173,23 @@ def test_weights_that_cannot_be_fetched_are_told_with_what_to_do():
         UNetForSegmentation.from_encoder("MobileNetV2")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("encoder", ENCODERS)
-def test_every_unet_learns_eight_photos_by_heart(encoder):
+@pytest.mark.parametrize("encoder", [encoder for encoder in ENCODERS if encoder != LITE0])
+def test_every_unet_takes_a_step(encoder, photos, processor):
+    unet = UNetForSegmentation.from_encoder(encoder, weights="random", image_size=32)
+    before = {name: tensor.clone() for name, tensor in unet.named_parameters()}
+
+    (epoch,) = train_unet(unet, processor, photos, photos, ONE_STEP)
+
+    assert 0 <= epoch["score"] <= 1
+    assert np.isfinite(epoch["loss"])
+    changed = [name for name, tensor in unet.named_parameters() if not torch.equal(tensor, before[name])]
+    assert len(changed) > 0.9 * len(before)
+
+
+def test_a_unet_learns_eight_photos_by_heart():
     photos, processor = paint_dataset(num_per_tone=3, seed=1, size=64).select(range(8)), FEDDImageProcessor(size=32)
     torch.manual_seed(0)
-    unet = UNetForSegmentation.from_encoder(encoder, weights="random", image_size=32)
+    unet = UNetForSegmentation.from_encoder(LITE0, image_size=32)
     for module in unet.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = 0.1  # EfficientNets have 0.01, for which sixty steps are few

@@ -166,21 +166,8 @@ def test_pixels_below_the_mask_threshold_are_left_out(segment, jpeg):
         ({"inputs": Image.new("RGB", (8, 8)), "parameters": {"treshold": 0.5}}, "'treshold'"),
         ({"inputs": Image.new("RGB", (8, 8)), "parameters": {"threshold": 2}}, r"`threshold` must lie in \[0, 1\]"),
         ({"inputs": Image.new("RGB", (8, 8)), "parameters": {"threshold": "high"}}, "`parameters` cannot be"),
-        ({"inputs": Image.new("RGB", (8, 8)), "parameters": {"subtask": "panoptic"}}, "must be 'semantic'"),
     ],
 )
 def test_a_wrong_request_is_told_what_is_allowed(segment, request_, message):
     with pytest.raises(ValueError, match=message):
         segment(request_)
-
-
-def test_at_least_one_class_is_asked_for(classify, photo):
-    with pytest.raises(ValueError, match="`top_k` must be at least 1, got 0"):
-        classify({"inputs": photo, "parameters": {"top_k": 0}})
-
-
-def test_the_folder_must_hold_a_model_of_fedd(module, tmp_path):
-    (tmp_path / "config.json").write_text('{"model_type": "fedd"}')
-
-    with pytest.raises(ValueError, match="must name one of"):
-        module["EndpointHandler"](str(tmp_path))

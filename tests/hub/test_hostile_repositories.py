@@ -69,7 +69,9 @@ def announce_header(path, length):
 # Fields of JSON files
 
 
-@pytest.mark.parametrize("loader", [*LOADERS.values(), FEDDConfig.from_pretrained, AutoConfig.from_pretrained])
+CONFIG_LOADERS = [*LOADERS.values(), FEDDConfig.from_pretrained, AutoConfig.from_pretrained]
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -81,63 +83,62 @@ def announce_header(path, length):
         ("user_attributes", {"fusion_config": {"patch_embeddings": True}}),
     ],
 )
-def test_a_field_that_transformers_acts_on_is_refused_by_name(whole, loader, name, value):
+def test_a_field_that_transformers_acts_on_is_refused_by_name(whole, name, value):
     edit_json(whole / "config.json", **{name: value})
 
     named = next(iter(value)) if name == "user_attributes" else name
     with pytest.raises(ValueError, match=rf"config.json of FEDD may not hold .*'{named}'|trust_remote_code"):
+        FEDDForSegmentation.from_pretrained(whole)
+
+
+@pytest.mark.parametrize("loader", CONFIG_LOADERS)
+def test_every_loader_refuses_such_a_field(whole, loader):
+    edit_json(whole / "config.json", attn_implementation="stranger/kernel")
+
+    with pytest.raises(ValueError, match="config.json of FEDD may not hold .*'attn_implementation'"):
         loader(whole)
 
 
-@pytest.mark.parametrize("loader", [*LOADERS.values(), FEDDConfig.from_pretrained, AutoConfig.from_pretrained])
-@pytest.mark.parametrize(
-    ("name", "value"), [("trust_remote_code", True), ("text_config", {"_name_or_path": "stranger/model"})]
-)
-def test_a_field_that_no_configuration_of_fedd_has_is_named_and_dropped(whole, loader, name, value, messages):
-    edit_json(whole / "config.json", **{name: value})
+@pytest.mark.parametrize("loader", CONFIG_LOADERS)
+def test_fields_that_no_configuration_of_fedd_has_are_named_and_dropped(whole, loader, messages):
+    edit_json(whole / "config.json", trust_remote_code=True, text_config={"_name_or_path": "stranger/model"})
 
     loaded = loader(whole)
 
     config = getattr(loaded[0] if isinstance(loaded, tuple) else loaded, "config", loaded)
-    assert not hasattr(config, name)
-    assert any(f"ignored: ['{name}']" in message for message in messages())
+    assert not {"trust_remote_code", "text_config"} & vars(config).keys()
+    assert any("ignored: ['text_config', 'trust_remote_code']" in message for message in messages())
 
 
-@pytest.mark.parametrize("name", ["trust_remote_code", "quantization_config", "pretrained_model_name_or_path"])
-def test_a_field_that_no_unet_has_is_refused(whole, name):
+def test_a_field_that_no_unet_has_is_refused(whole):
     unet = json.loads((whole / "config.json").read_text())["backbone_config"]
-    edit_json(whole / "config.json", backbone_config=unet | {name: "stranger/model"})
+    edit_json(whole / "config.json", backbone_config=unet | {"trust_remote_code": True})
 
-    with pytest.raises(ValueError, match=rf"`backbone_config` must hold the arguments of a diffusers UNet.*'{name}'"):
+    with pytest.raises(ValueError, match=r"must hold the arguments of a diffusers UNet.*'trust_remote_code'"):
         FEDDForSegmentation.from_pretrained(whole)
 
 
-@pytest.mark.parametrize("dtype", ["load", "hub", "int32", "stranger/dtype"])
-def test_a_dtype_that_is_none_is_refused(whole, dtype):
-    edit_json(whole / "config.json", dtype=dtype)
+def test_a_dtype_that_is_none_is_refused(whole):
+    edit_json(whole / "config.json", dtype="load")
 
-    with pytest.raises(ValueError, match=rf"`dtype` must be one of \['float16', .*\], got '{dtype}'"):
+    with pytest.raises(ValueError, match=r"`dtype` must be one of \['float16', .*\], got 'load'"):
         FEDDForSegmentation.from_pretrained(whole)
 
 
-PROCESSOR_LOADERS = [FEDDImageProcessor.from_pretrained, AutoImageProcessor.from_pretrained]
+def test_a_field_that_no_processor_of_fedd_has_is_named_and_dropped(whole, caplog):
+    edit_json(whole / "preprocessor_config.json", trust_remote_code=True, preprocess="stranger")
+
+    processor = AutoImageProcessor.from_pretrained(whole)
+
+    assert not {"trust_remote_code", "preprocess"} & vars(processor).keys()
+    assert "has no fields ['preprocess', 'trust_remote_code']" in caplog.text
 
 
-@pytest.mark.parametrize("loader", PROCESSOR_LOADERS)
-@pytest.mark.parametrize("name", ["trust_remote_code", "preprocess"])
-def test_a_field_that_no_processor_of_fedd_has_is_named_and_dropped(whole, loader, name, caplog):
-    edit_json(whole / "preprocessor_config.json", **{name: "stranger"})
-
-    processor = loader(whole)
-
-    assert name not in vars(processor)
-    assert f"has no fields ['{name}']" in caplog.text
-
-
-@pytest.mark.parametrize("loader", [*PROCESSOR_LOADERS, open_model])
+@pytest.mark.parametrize(
+    "loader", [FEDDImageProcessor.from_pretrained, AutoImageProcessor.from_pretrained, open_model]
+)
 def test_a_processor_with_code_of_another_repository_is_refused(whole, loader):
-    code = {"AutoImageProcessor": "stranger/code--stranger.Stranger"}
-    edit_json(whole / "preprocessor_config.json", auto_map=code)
+    edit_json(whole / "preprocessor_config.json", auto_map={"AutoImageProcessor": "stranger/code--stranger.Stranger"})
 
     with pytest.raises(ValueError, match=r"`auto_map` may only name a 'module\.Class' of its own repository, got "):
         loader(whole)
@@ -172,47 +173,36 @@ def lie(dtype):
 @pytest.mark.parametrize(
     ("attack", "told"),
     [
-        (lambda path: announce_header(path, 100_000_001), "header too large"),
         (lambda path: announce_header(path, 2**64 - 1), "header too large"),
         (lambda path: edit_header(path, overlap), "invalid offset for tensor"),
         (lambda path: edit_header(path, lie("F64")), "invalid shape, data type, or offset"),
     ],
-    ids=["header of 100 MB", "header of 16 EB", "overlapping offsets", "dtype of another size"],
+    ids=["header of 16 EB", "overlapping offsets", "dtype of another size"],
 )
-@pytest.mark.parametrize("place", ["whole", "heads", "backbone"])
+@pytest.mark.parametrize("place", ["whole", "backbone"])
 def test_a_malformed_file_is_refused(request, backbone_copy, attack, told, place):
     folder = request.getfixturevalue("whole" if place == "whole" else "heads")
-    path = backbone_copy / UNET if place == "backbone" else folder / "model.safetensors"
-    attack(path)
+    attack(backbone_copy / UNET if place == "backbone" else folder / "model.safetensors")
 
-    named = rf"{UNET} is damaged" if place == "backbone" else rf"weights of .*/{place} are damaged"
+    named = f"{UNET} is damaged" if place == "backbone" else "weights of .*/whole are damaged"
     with pytest.raises(ValueError, match=rf"{named}: .*{told}"):
         FEDDForSegmentation.from_pretrained(folder)
 
 
-@pytest.mark.parametrize("form", ["whole", "heads"])
-@pytest.mark.parametrize("dtype", ["I32", "U32"])
-def test_floats_that_are_given_out_for_integers_are_refused(request, form, dtype):
-    folder = request.getfixturevalue(form)
-    edit_header(folder / "model.safetensors", lie(dtype))
-
-    with pytest.raises(ValueError, match=rf"weight' of .*/{form}/model.safetensors must be .*'F32'.*, got {dtype}"):
-        FEDDForSegmentation.from_pretrained(folder)
-
-
-def test_integers_that_are_given_out_for_floats_are_refused(whole):
-    name = "decode_head.members.0.layers.1.num_batches_tracked"
-    edit_header(whole / "model.safetensors", lambda header: header[name].update(dtype="F64"))
-
-    with pytest.raises(ValueError, match=rf"'{name}' of .* must be of one of the dtypes \['I64'\], got F64"):
-        FEDDForSegmentation.from_pretrained(whole)
-
-
-def test_a_backbone_of_integers_is_refused(backbone_copy):
+def test_weights_of_another_kind_of_number_are_refused(whole, backbone_copy):
+    weights, counter = whole / "model.safetensors", "decode_head.members.0.layers.1.num_batches_tracked"
     edit_header(backbone_copy / UNET, lie("I32"))
-
     with pytest.raises(ValueError, match=rf"weight' of .*/{UNET} must be .*, got I32"):
         FEDDForSegmentation.from_backbone(backbone_copy, blocks=[2], image_size=16)
+
+    edit_header(weights, lambda header: header[counter].update(dtype="F64"))
+    with pytest.raises(ValueError, match=rf"'{counter}' of .* must be of one of the dtypes \['I64'\], got F64"):
+        FEDDForSegmentation.from_pretrained(whole)
+
+    edit_header(weights, lambda header: header[counter].update(dtype="I64"))
+    edit_header(weights, lie("U32"))
+    with pytest.raises(ValueError, match=r"weight' of .*/model.safetensors must be .*'F32'.*, got U32"):
+        FEDDForSegmentation.from_pretrained(whole)
 
 
 def write_index(path, names, file):
@@ -220,9 +210,7 @@ def write_index(path, names, file):
 
 
 @pytest.mark.parametrize("place", ["model", "backbone"])
-@pytest.mark.parametrize(
-    "file", ["../other.safetensors", "/other.safetensors", "a/b.safetensors", "other.bin", "..", 1]
-)
+@pytest.mark.parametrize("file", ["../other.safetensors", "/other.safetensors", "other.bin", 1])
 def test_an_index_that_leads_out_of_its_folder_or_to_a_pickle_is_refused(whole, heads, backbone_copy, place, file):
     folder, loaded = (whole, whole) if place == "model" else (backbone_copy, heads)
     weights = folder / ("model.safetensors" if place == "model" else UNET)
@@ -283,7 +271,6 @@ def plant_code(folder, marker):
     [
         *LOADERS.values(),
         AutoImageProcessor.from_pretrained,
-        lambda folder: AutoConfig.from_pretrained(folder, trust_remote_code=True),
         lambda folder: AutoModelForSemanticSegmentation.from_pretrained(folder, trust_remote_code=True),
         lambda folder: AutoImageProcessor.from_pretrained(folder, trust_remote_code=True),
     ],

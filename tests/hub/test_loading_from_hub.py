@@ -178,105 +178,63 @@ def reports(_tiny_models, tiny_backbone, tmp_path_factory, run_python):
     return said
 
 
-@pytest.mark.parametrize(
-    "name", ["whole at v1.0", "whole at commit", "heads", "private", "heads on a private backbone"]
-)
-def test_a_model_from_the_hub_is_the_one_that_was_published(reports, name):
-    assert reports["good line"][name] == reports["same"]
+def test_a_model_from_the_hub_is_the_one_that_was_published(reports):
+    for name in ("whole at v1.0", "whole at commit", "heads", "private", "heads on a private backbone"):
+        assert reports["good line"][name] == reports["same"], name
 
 
-def test_main_gives_what_it_was_moved_to(reports):
+def test_main_gives_what_it_was_moved_to_but_heads_keep_the_commit_of_their_backbone(reports):
     digest, is_frozen = reports["good line"]["whole at main"]
 
     assert digest != reports["same"][0]
     assert is_frozen
-
-
-def test_heads_keep_the_commit_of_their_backbone_when_its_main_moves(reports):
-    # fedd/ddpm has other weights on main, which nobody asked for.
-    assert reports["good line"]["heads"] == reports["same"]
     assert not any(path.startswith("/fedd/ddpm/resolve/main/") for _, path in reports["requests"])
 
 
-def test_heads_refuse_a_backbone_that_was_changed_under_the_same_commit(reports):
-    error = reports["good line"]["heads on a changed backbone"]
-
-    assert error.startswith("ValueError: These heads stand on another backbone: `backbone_sha256` is ")
-    assert "'fedd/changed'" in error
-
-
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("private, wrong token", ["OSError", "fedd/private", "401"]),
-        ("private, token of a stranger", ["OSError", "fedd/private is not a local folder", "token"]),
-        ("no repository", ["OSError", "fedd/none is not a local folder"]),
-        ("no revision", ["OSError", "none is not a valid git identifier", "fedd/whole"]),
-        ("heads on no repository", ["OSError", "backbone 'fedd/gone' (revision ", "could not be loaded", "404"]),
-        (
-            "heads on no revision",
-            ["OSError", f"backbone 'fedd/ddpm' (revision {'0' * 40}) could not be loaded", "404"],
-        ),
-    ],
-)
-def test_what_cannot_be_had_is_an_error_that_names_it(reports, name, words):
-    assert all(word in reports["good line"][name] for word in words), reports["good line"][name]
+def test_what_cannot_be_had_is_an_error_that_names_it(reports):
+    for name, words in {
+        "private, wrong token": ["OSError", "fedd/private", "401"],
+        "private, token of a stranger": ["OSError", "fedd/private is not a local folder", "token"],
+        "no repository": ["OSError", "fedd/none is not a local folder"],
+        "no revision": ["OSError", "none is not a valid git identifier", "fedd/whole"],
+        "heads on no repository": ["OSError", "backbone 'fedd/gone' (revision ", "could not be loaded", "404"],
+        "heads on no revision": ["OSError", f"backbone 'fedd/ddpm' (revision {'0' * 40}) could not be loaded", "404"],
+        "heads on a changed backbone": [
+            "ValueError: These heads were trained on another backbone: ",
+            "'fedd/changed'",
+        ],
+    }.items():
+        assert all(word in reports["good line"][name] for word in words), reports["good line"][name]
 
 
-def test_a_download_that_is_cut_is_an_error_that_names_the_file_and_leaves_no_part_of_it(reports):
-    error = reports["bad line"]["cut"]
+def test_a_download_that_is_cut_is_an_error_leaves_nothing_and_works_the_next_time(reports):
+    said = reports["bad line"]
 
-    assert error.startswith("OSError: model.safetensors of fedd/whole could not be loaded: ")
-    assert error.endswith("Try again.")
-    assert reports["bad line"]["weights after the cut"] == []
-
-
-def test_the_next_attempt_after_a_cut_works(reports):
-    assert isinstance(reports["bad line"]["after the cut"], list)
+    assert said["cut"].startswith("OSError: model.safetensors of fedd/whole could not be loaded: ")
+    assert said["cut"].endswith("Try again.")
+    assert said["weights after the cut"] == []
+    assert isinstance(said["after the cut"], list)
 
 
-@pytest.mark.parametrize(("line", "name"), [("bad line", "corrupted"), ("good line", "still corrupted")])
-def test_heads_refuse_a_backbone_that_was_corrupted_on_the_way(reports, line, name):
+def test_heads_refuse_a_backbone_that_was_corrupted_on_the_way_until_it_is_fetched_again(reports):
     # huggingface_hub takes other bytes of the right length for the file: test_hub_double.py.
-    error = reports[line][name]
-
-    assert error.startswith("ValueError: These heads stand on another backbone: `backbone_sha256` is ")
-    assert error.endswith("if it was damaged on the way, fetch it again with `force_download=True`.")
-
-
-def test_a_corrupted_backbone_is_healed_by_fetching_it_again(reports):
+    for error in (reports["bad line"]["corrupted"], reports["good line"]["still corrupted"]):
+        assert error.startswith("ValueError: These heads were trained on another backbone: `backbone_sha256` is ")
+        assert error.endswith("if it was damaged on the way, fetch it again with `force_download=True`.")
     assert reports["good line"]["fetched again"] == reports["same"]
 
 
-@pytest.mark.parametrize("name", ["heads", "private", "whole at commit"])
-def test_what_is_cached_loads_offline_without_a_socket(reports, name):
-    assert reports["offline"][name] == reports["same"]
+def test_offline_what_is_cached_loads_and_nobody_is_asked(reports):
+    offline = reports["offline"]
+
+    assert offline["heads"] == offline["private"] == offline["whole at commit"] == reports["same"]
+    assert offline["whole"] == offline["opened"] == reports["good line"]["whole at main"]
+    assert offline["never fetched"].startswith("OSError: ")
+    assert (offline["tried"], reports["asked offline"], reports["unknown"]) == ([], [], [])
 
 
-@pytest.mark.parametrize("name", ["whole", "opened"])
-def test_offline_main_is_what_it_was(reports, name):
-    assert reports["offline"][name] == reports["good line"]["whole at main"]
+def test_remote_code_by_id_gives_the_same_without_the_package(reports):
+    said = reports["remote code"]
 
-
-def test_what_is_not_cached_is_an_error_offline(reports):
-    assert reports["offline"]["never fetched"].startswith("OSError: ")
-
-
-def test_offline_nobody_is_asked(reports):
-    assert reports["offline"]["tried"] == []
-    assert reports["asked offline"] == []
-
-
-@pytest.mark.parametrize("name", ["whole", "heads"])
-def test_remote_code_by_id_gives_the_same_without_the_package(reports, name):
-    expected = reports["good line"]["whole at main"] if name == "whole" else reports["same"]
-
-    assert reports["remote code"][name] == expected
-
-
-def test_remote_code_by_id_gives_the_processor(reports):
-    assert reports["remote code"]["processor"] == ["FEDDImageProcessor", {"height": 16, "width": 16}]
-
-
-def test_the_double_knew_all_that_was_asked(reports):
-    assert reports["unknown"] == []
+    assert (said["whole"], said["heads"]) == (reports["good line"]["whole at main"], reports["same"])
+    assert said["processor"] == ["FEDDImageProcessor", {"height": 16, "width": 16}]

@@ -62,12 +62,6 @@ def test_what_is_published_has_only_rows_that_are_shown(shown):
     assert len(shown["curves"]) == 2 * 2 * 3
 
 
-def test_skin_tones_without_a_photo_are_not_shown(report):
-    report["curves"] = [row for row in report["curves"] if row["skin_tone"] == "all"]
-
-    assert choose_shown(report, "test", ["lesion_iou"], ["all", "I-II"])["shown"]["tones"] == ["all"]
-
-
 def test_tables_have_methods_downwards_and_numbers_of_labelled_photos_to_the_right(shown):
     text = describe_methods(shown)
 
@@ -101,8 +95,3 @@ def test_the_page_tells_photos_trainings_and_deviations_from_the_authors_recipe(
     assert "| U-Net | – | learning_rate 0.001, batch_size 8 | batch_size 64 |" in page
     assert "| FEDD | blocks [6] | – | – |" in page
     assert "![Lesions](skin.png)" in page
-
-
-def test_a_missing_report_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"skin\.json"):
-        render_comparisons(tmp_path, (Comparison("skin", "Lesions", "Of nobody."),))

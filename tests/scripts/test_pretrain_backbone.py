@@ -50,11 +50,15 @@ def test_photos_become_a_backbone_with_its_card_curve_and_samples(main, few_pain
     assert model.config.num_blocks == 9
 
 
-def test_training_goes_on_from_another_backbone(main, few_painted, arguments, tiny_backbone, tmp_path):
-    main([*arguments, "--backbone", str(tiny_backbone)])
+def test_training_continues_from_another_backbone_and_repeats_a_small_dataset(
+    main, few_painted, arguments, tiny_backbone, tmp_path
+):
+    main([*arguments, "--backbone", str(tiny_backbone), "--repeats", "3"])
 
     card = (tmp_path / "run" / "backbone" / "README.md").read_text()
     assert f"Training went on from the backbone `{tiny_backbone.name}`" in card
+    report = json.loads((tmp_path / "run" / "pretraining.json").read_text())
+    assert report["photos"] == [{"dataset": "painted", "photos": 6, "times": 3}]
 
 
 def test_the_backbone_and_its_card_are_pushed_in_one_commit(
@@ -73,13 +77,6 @@ def test_the_backbone_and_its_card_are_pushed_in_one_commit(
     saved = {name: (tmp_path / "run" / "backbone" / name).read_bytes() for name in repository.files}
     assert repository.files == saved
     assert not any(str(tiny_backbone).encode() in saved[name] for name in saved)
-
-
-def test_a_small_dataset_can_be_seen_more_often(main, few_painted, arguments, tmp_path):
-    main([*arguments, "--repeats", "3"])
-
-    report = json.loads((tmp_path / "run" / "pretraining.json").read_text())
-    assert report["photos"] == [{"dataset": "painted", "photos": 6, "times": 3}]
 
 
 @pytest.mark.parametrize(

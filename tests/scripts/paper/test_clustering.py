@@ -11,7 +11,6 @@ from PIL import Image
 import clustering
 from clustering import (
     ClusteringArguments,
-    choose_block,
     cluster_activation,
     cluster_blocks,
     score_clusters,
@@ -80,19 +79,6 @@ def test_clusters_that_are_the_mask_score_one():
     assert score_clusters(clusters, mask) == {"adjusted_rand": 1.0, "best_match_iou": 1.0, "lesion_iou": 1.0}
 
 
-def test_scores_of_a_cluster_that_takes_half_of_a_class():
-    mask = np.array([[SKIN, SKIN, LESION, LESION]], dtype=np.uint8)
-    clusters = np.array([[0, 0, 0, 1]], dtype=np.uint8)
-
-    scores = score_clusters(clusters, mask)
-
-    # IoU of cluster 0 and skin 2/3, of cluster 1 and the lesion 1/2. Of 6 pairs of pixels, clusters hold 3 together,
-    # the mask 2, both 1; by chance 3 * 2 / 6 = 1: nothing beyond chance.
-    assert scores["best_match_iou"] == pytest.approx((2 / 3 + 1 / 2) / 2)
-    assert scores["lesion_iou"] == pytest.approx(1 / 2)
-    assert scores["adjusted_rand"] == pytest.approx(0.0)
-
-
 def test_clusters_are_matched_one_to_one_so_that_the_sum_is_largest():
     mask = np.array([[SKIN] * 6 + [LESION] * 2], dtype=np.uint8)
     clusters = np.array([[0, 0, 0, 1, 1, 1, 1, 1]], dtype=np.uint8)
@@ -115,10 +101,6 @@ def test_pixels_that_do_not_count_change_nothing():
     assert scores == {"adjusted_rand": 1.0, "best_match_iou": 1.0, "lesion_iou": 1.0}
 
 
-def test_without_a_lesion_its_iou_is_undefined():
-    assert np.isnan(score_clusters(np.array([[0, 1]], dtype=np.uint8), np.full((1, 2), SKIN, np.uint8))["lesion_iou"])
-
-
 def test_clusters_are_found_and_numbered_by_their_size():
     values = np.repeat([5.0, 0.0, 10.0], [10, 50, 4]).reshape(8, 8, 1)
     activation = values + np.random.default_rng(0).normal(scale=0.1, size=(8, 8, 2))
@@ -136,16 +118,6 @@ def test_the_silhouette_is_that_of_its_definition():
     clusters = np.array([[0, 0], [1, 1]], dtype=np.uint8)
     assert score_silhouette(activation, clusters, 100, seed=0) == pytest.approx(expected)
     assert np.isnan(score_silhouette(activation, np.zeros((2, 2), np.uint8), 100, seed=0))
-
-
-def test_a_block_can_be_chosen_without_labels():
-    points = [
-        {"block": 4, "silhouette": 0.9, "adjusted_rand": 0.1},
-        {"block": 8, "silhouette": 0.2, "adjusted_rand": 0.8},
-    ]
-
-    assert choose_block(points) == 4
-    assert choose_block(points, "adjusted_rand") == 8
 
 
 # --- the experiment --------------------------------------------------------------------------------------------------
@@ -178,16 +150,6 @@ def test_one_photo_of_each_tone_is_shown(run, tmp_path):
             clusters = Image.open(tmp_path / "clusters" / block["clusters_path"])
             assert clusters.mode == "P"
             assert set(np.unique(np.asarray(clusters))) == {0, 1, 2}
-
-
-def test_what_is_finished_is_not_clustered_again(run, clustered):
-    wanted = run()
-    number = len(clustered["photos"])
-
-    report = run()
-
-    assert number == len(clustered["photos"]) == 6
-    assert without_times(report) == without_times(wanted)
 
 
 def test_a_run_that_was_killed_goes_on_with_the_next_photo(run, clustered):

@@ -31,40 +31,14 @@ def share(sheet, colour):
     return float((np.abs(np.asarray(sheet.convert("RGB")).astype(int) - colour) < 12).all(axis=-1).mean())
 
 
-@pytest.mark.parametrize("name", ["sheet.png", "sheet.jpg"])
-def test_every_picture_is_on_the_sheet_at_the_same_size(make_pictures, tmp_path, name):
+def test_every_picture_is_on_the_sheet_at_the_same_size(make_pictures, tmp_path):
+    name = "sheet.png"
     write_contact_sheet(make_pictures(["red", "lime", "blue", "yellow"]), tmp_path / name)
 
     sheet = Image.open(tmp_path / name)
     shares = [share(sheet, colour) for colour in ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0))]
     assert min(shares) > 0.1
     assert max(shares) < min(shares) * 1.05
-
-
-def test_a_title_is_written_above_each_picture(make_pictures, tmp_path):
-    ((_, file),) = make_pictures(["red"])
-
-    write_contact_sheet([("", file)], tmp_path / "untitled.png")
-    write_contact_sheet([("Figure 0", file)], tmp_path / "titled.png")
-
-    untitled, titled = (
-        np.asarray(Image.open(tmp_path / f"{name}.png").convert("L")) for name in ("untitled", "titled")
-    )
-    assert untitled.shape == titled.shape
-    first_row = int(np.flatnonzero((titled < 100).sum(axis=1) > titled.shape[1] / 2)[0])  # red is 76 in grey
-    assert (titled[:first_row] < 100).sum() > 50
-    assert (untitled[:first_row] < 100).sum() == 0
-
-
-def test_a_long_title_is_wrapped_not_cut(make_pictures, tmp_path):
-    ((_, file),) = make_pictures(["red"])
-
-    write_contact_sheet([("short", file)], tmp_path / "short.png")
-    write_contact_sheet([("a word " * 30, file)], tmp_path / "long.png")
-
-    short, long = (Image.open(tmp_path / f"{name}.png").size for name in ("short", "long"))
-    assert long[0] == short[0]
-    assert long[1] > short[1] + 40
 
 
 @pytest.mark.parametrize("name", ["sheet.png", "sheet.jpg"])
@@ -89,29 +63,11 @@ def test_the_sheet_holds_no_metadata(make_pictures, tmp_path, name):
     assert b"Exif" not in content
 
 
-def test_transparent_parts_of_a_figure_are_white(tmp_path):
-    Image.new("RGBA", (300, 200), (255, 0, 0, 0)).save(tmp_path / "clear.png")
-
-    write_contact_sheet([("", tmp_path / "clear.png")], tmp_path / "sheet.png")
-
-    assert share(Image.open(tmp_path / "sheet.png"), (255, 255, 255)) == 1.0
-
-
 def test_a_sheet_that_cannot_be_small_enough_is_not_written(make_pictures, tmp_path):
     with pytest.raises(ValueError, match="more than `max_bytes` 100"):
         write_contact_sheet(make_pictures(["red"]), tmp_path / "sheet.png", max_bytes=100)
 
     assert not (tmp_path / "sheet.png").exists()
-
-
-def test_another_format_is_refused(make_pictures, tmp_path):
-    with pytest.raises(ValueError, match=r"one of \['.jpeg', '.jpg', '.png'\], got 'sheet.gif'"):
-        write_contact_sheet(make_pictures(["red"]), tmp_path / "sheet.gif")
-
-
-def test_no_picture_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="no picture for the contact sheet"):
-        write_contact_sheet([], tmp_path / "sheet.png")
 
 
 @pytest.fixture

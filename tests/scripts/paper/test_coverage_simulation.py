@@ -57,11 +57,10 @@ def draw(scenario, num_photos=200, seed=0):
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
-@pytest.mark.parametrize("num_photos", [10, 66])
-def test_a_data_set_has_as_many_photos_of_each_tone_as_asked_for(scenario, num_photos):
-    table = draw(scenario, num_photos)
+def test_a_data_set_has_as_many_photos_of_each_tone_as_asked_for(scenario):
+    table = draw(scenario, 10)
 
-    assert table["skin_tone"].value_counts().to_dict() == dict.fromkeys(TONES, num_photos)
+    assert table["skin_tone"].value_counts().to_dict() == dict.fromkeys(TONES, 10)
     assert table["image_id"].is_unique
     assert (table.groupby("group_id")["skin_tone"].nunique() == 1).all()
     assert table.groupby("group_id").size().max() <= scenario.photos_per_patient
@@ -75,28 +74,6 @@ def test_lesions_are_as_large_as_those_of_ddi():
     assert areas.quantile(0.05) < 0.0008  # the small ones are a little smaller than the released ones
 
 
-def test_the_counts_of_a_photo_are_those_of_its_pixels():
-    table = draw(LESIONS)
-
-    assert (table[["tp", "fp", "fn", "tn"]] >= 0).all(axis=None)
-    assert (table[["tp", "fp", "fn", "tn"]].sum(axis=1) == PIXELS).all()
-
-
-def test_more_lesions_of_the_second_tone_are_missed():
-    table = draw(LESIONS, 5000)
-    is_missed = table["tp"] / (table["tp"] + table["fn"]) < 0.3
-
-    shares = is_missed.groupby(table["skin_tone"]).mean()
-    assert shares[TONES[1]] > shares[TONES[0]] + 0.05
-
-
-@pytest.mark.parametrize("num_photos", [3, 10, 30, 200])
-def test_there_are_photos_of_both_labels_in_every_tone(num_photos):
-    of_tones = draw(SCORES, num_photos).groupby("skin_tone")["y_true"].sum()
-
-    assert of_tones.tolist() == [max(2, round(0.25 * num_photos))] * 2
-
-
 def test_photos_of_a_patient_are_alike_and_share_their_diagnosis():
     table = draw(MalignancyScenario(name="patients", photos_per_patient=4), 2000)
 
@@ -105,11 +82,6 @@ def test_photos_of_a_patient_are_alike_and_share_their_diagnosis():
     assert (by_patient["y_true"].nunique() == 1).all()
     within = by_patient["y_score"].transform("mean")
     assert (table["y_score"] - within).var() < 0.5 * table["y_score"].var()
-
-
-def test_a_data_set_depends_on_its_seed():
-    assert draw(LESIONS, 20).equals(draw(LESIONS, 20))
-    assert not draw(LESIONS, 20).equals(draw(LESIONS, 20, seed=1))
 
 
 @pytest.mark.parametrize("scenario", [LESIONS, SCORES], ids=lambda scenario: scenario.name)
@@ -139,14 +111,6 @@ def test_a_report_has_a_row_per_scenario_number_and_metric_with_and_without_gap(
     )
 
 
-def test_a_report_says_how_it_was_made(report):
-    content = json.loads(report.read_text())
-
-    assert content["settings"]["num_sets"] == 40
-    assert [scenario["name"] for scenario in content["settings"]["scenarios"]] == ["lesions", "scores"]
-    assert content["machine"]["cores"] >= 1
-
-
 def test_rows_say_how_often_intervals_hold_the_truth(report):
     for row in rows_of(report):
         assert 0 <= row["coverage"] <= 1 - row["undefined"]
@@ -154,14 +118,6 @@ def test_rows_say_how_often_intervals_hold_the_truth(report):
         assert row["width"] > 0
         if row["n"] == 30:  # 38 of 40 are expected; fewer than 32 would be a chance of 1 in 300
             assert row["coverage"] >= 0.8
-
-
-def test_intervals_of_more_photos_are_narrower(report):
-    widths = {(row["metric"], row["is_gap"], row["n"]): row["width"] for row in rows_of(report)}
-
-    for metric, is_gap, n in widths:
-        if n == 30:
-            assert widths[metric, is_gap, 30] < widths[metric, is_gap, 8]
 
 
 @pytest.mark.usefixtures("_small")
@@ -181,22 +137,6 @@ def test_a_simulation_that_was_stopped_goes_on_where_it_was(report, tmp_path, mo
 
     assert simulated == [("scores", 8), ("scores", 30)]
     assert rows_of(path) == whole["rows"]
-
-
-def test_each_cell_is_written_as_it_is_done(tmp_path, monkeypatch):
-    monkeypatch.setattr(coverage_simulation, "NUM_PHOTOS", (8, 30))
-    path = tmp_path / "coverage.json"
-
-    def fail_at_30(scenario, num_photos, *_):
-        if num_photos == 30:
-            raise KeyboardInterrupt
-        return [{"scenario": scenario.name, "n": num_photos}]
-
-    monkeypatch.setattr(coverage_simulation, "_simulate_cell", fail_at_30)
-    with pytest.raises(KeyboardInterrupt):
-        simulate_coverage(path, 40, (LESIONS,))
-
-    assert rows_of(path) == [{"scenario": "lesions", "n": 8}]
 
 
 @pytest.mark.usefixtures("_small")

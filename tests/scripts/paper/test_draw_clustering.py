@@ -73,24 +73,6 @@ def test_the_caption_says_of_how_many_photos_and_which_blocks_the_scores_choose(
     assert "Chosen: block 6 by silhouette, block 2 by adjusted Rand." in caption
 
 
-def test_timesteps_are_told_apart_by_colour_marker_and_legend(make_report, tmp_path):
-    figure = draw_clustering(make_report(timesteps=(50, 100)), tmp_path)
-
-    (legend,) = figure.subfigs[-1].legends
-    assert [text.get_text() for text in legend.get_texts()] == ["t = 50", "t = 100"]
-    markers = [line for line in figure.axes[-1].lines if line.get_marker() not in ("None", None, "")]
-    assert len({(line.get_marker(), line.get_markerfacecolor()) for line in markers}) == 2
-
-
-def test_a_photo_is_named_by_its_tone_where_that_is_known(make_report, tmp_path):
-    report = make_report(num_examples=2)
-    report["examples"][1] = report["examples"][1] | {"skin_tone": "V-VI"}
-
-    axes = draw_clustering(report, tmp_path).axes
-
-    assert [axes[0].get_title(), axes[6].get_title()] == ["photo", "tone V-VI"]
-
-
 @pytest.mark.parametrize("nothing", [None, float("nan")], ids=repr)
 def test_a_score_that_is_undefined_leaves_a_gap(make_report, tmp_path, nothing):
     report = make_report()
@@ -102,9 +84,3 @@ def test_a_score_that_is_undefined_leaves_a_gap(make_report, tmp_path, nothing):
     curve, *rest = figure.axes[6].lines
     assert np.isnan(curve.get_ydata()).tolist() == [True, False]
     assert len(rest) == 2  # whisker and marker of the other block
-
-
-def test_scores_are_drawn_where_there_is_no_example(make_report, tmp_path):
-    figure = draw_clustering(make_report(num_examples=0), tmp_path)
-
-    assert len(figure.axes) == 3

@@ -45,14 +45,6 @@ def test_each_tone_is_named_with_its_number_of_photos(counts):
     assert left.get_title() == "Diagnosis (n = 656)"
 
 
-def test_a_diagnosis_that_a_tone_does_not_have_is_counted_as_0(counts):
-    counts["by_malignancy"] = [{"skin_tone": "V-VI", "malignant": True, "photos": 5}]
-
-    left, _ = draw_counts(counts).axes
-
-    assert [[bar.get_height() for bar in bars] for bars in left.containers] == [[0, 0, 0], [0, 0, 5]]
-
-
 def test_diseases_are_stacked_by_tone_the_most_frequent_first(counts):
     _, right = draw_counts(counts).axes
 
@@ -82,16 +74,3 @@ def test_the_rarest_of_many_diseases_are_drawn_together_and_none_is_lost(counts)
     assert len(drawn) == MAX_DISEASES
     assert drawn[-1] == 16 + 15 + 14 + 13
     assert sum(drawn) == sum(40 - rank for rank in range(MAX_DISEASES + 3))
-
-
-def test_as_many_diseases_as_there_is_room_for_are_all_named(counts):
-    counts["malignant_diseases"] = [disease_row(f"d{rank:02d}", "I-II", 40 - rank) for rank in range(MAX_DISEASES)]
-
-    assert names(draw_counts(counts).axes[1])[-1] == "d24"
-
-
-def test_photos_without_a_malignant_one_are_drawn(counts, tmp_path):
-    figure = draw_counts(counts | {"malignant_diseases": []})
-
-    figure.savefig(tmp_path / "figure.png")
-    assert figure.axes[1].get_title() == "Malignant diseases (n = 0)"

@@ -74,34 +74,6 @@ def test_the_chosen_points_are_marked_and_named(report):
     ]
 
 
-def test_a_fraction_without_a_choice_has_no_ring(report):
-    axis = draw_grid(report).axes[2]
-
-    assert set(rings_of(axis)) == {"choice of the paper"}
-
-
-def test_the_legend_names_no_choice_that_was_not_made(report):
-    (legend,) = draw_grid(report | {"paper": []}).legends
-
-    names = [text.get_text() for text in legend.get_texts()]
-    assert names == ["block 2", "block 4", "block 6", "chosen on validation", "chance (0.5)"]
-
-
-def test_chance_and_the_number_of_photos_are_shown(report):
-    figure = draw_grid(report)
-
-    for axis in figure.axes:
-        assert [0.5, 0.5] in [list(line.get_ydata()) for line in axis.lines]
-    assert "3 seeds on n = 30 test photos" in figure.get_supxlabel()
-
-
-def test_another_metric_is_drawn_on_demand(report):
-    figure = draw_grid(report, "auroc")
-
-    assert figure.axes[0].get_ylabel() == "malignancy AUROC on test photos"
-    assert curves_of(figure.axes[0])["block 2"].get_ydata().tolist() == [0.9] * 3
-
-
 @pytest.mark.parametrize("nothing", [None, float("nan")], ids=repr)
 def test_missing_values_and_spreads_leave_their_place_empty(report, nothing):
     report["points"][0] |= {"accuracy": nothing, "accuracy_std": nothing}
@@ -111,21 +83,6 @@ def test_missing_values_and_spreads_leave_their_place_empty(report, nothing):
 
     figure.draw_without_rendering()
     assert np.isnan(curves_of(figure.axes[0])["block 2"].get_ydata()).tolist() == [True, False, False]
-
-
-def test_three_fractions_leave_the_fourth_panel_empty(report):
-    points = [row for row in report["points"] if row["label_fraction"] < 0.2]
-
-    figure = draw_grid(report | {"points": points})
-
-    assert [axis.axison for axis in figure.axes] == [True, True, True, False]
-    assert [axis.get_xlabel() for axis in figure.axes] == ["", "timestep t", "timestep t", ""]
-
-
-def test_one_point_is_enough():
-    figure = draw_grid({"points": [point(0.05, 8, 100, 0.7)], "best": [], "paper": []})
-
-    assert curves_of(figure.axes[0])["block 8"].get_xydata().tolist() == [[100, 0.7]]
 
 
 def test_a_report_without_points_is_refused():

@@ -2,7 +2,7 @@ import pytest
 from matplotlib.colors import to_hex
 
 from draw_malignancy import DERMATOLOGISTS, draw_malignancy
-from fedd_hf.figures.style import METHOD_COLOURS, METHOD_MARKERS
+from fedd_hf.figures.style import METHOD_COLOURS
 from published import dermatologists
 
 METRICS = ("auroc", "accuracy", "accuracy_test_youden")
@@ -28,16 +28,6 @@ def levels_of(axis):
     return [line.get_ydata()[0] for line in axis.lines if list(line.get_xdata()) == [0, 1]]
 
 
-def test_each_metric_and_rule_has_a_panel(curves):
-    figure = draw_malignancy(curves)
-
-    assert [axis.get_title() for axis in figure.axes] == [
-        "malignancy AUROC, n = 30",
-        "accuracy, threshold 0.5, n = 30",
-        "accuracy, Youden point of test (the paper's; optimistic), n = 30",
-    ]
-
-
 def test_bars_are_as_high_as_the_values_fedd_first(curves):
     figure = draw_malignancy(curves)
 
@@ -51,15 +41,6 @@ def test_the_rule_that_chose_on_test_is_hatched(curves):
     hatches = [{bool(bar.get_hatch()) for bar in axis.patches} for axis in draw_malignancy(curves).axes]
 
     assert hatches == [{False}, {False}, {True}]
-
-
-def test_methods_have_colours_and_markers(curves):
-    axis = draw_malignancy(curves).axes[0]
-
-    markers = {line.get_marker() for line in axis.lines if line.get_linestyle() == "None"}
-    assert markers == {METHOD_MARKERS["FEDD"], METHOD_MARKERS["VGG16"]}
-    colours = {to_hex(bar.get_facecolor()).upper() for bar in axis.patches}
-    assert colours == {METHOD_COLOURS["FEDD"], METHOD_COLOURS["VGG16"]}
 
 
 def test_whiskers_are_the_intervals():
@@ -102,26 +83,6 @@ def test_a_missing_value_leaves_its_place_empty(nothing):
 
     figure.draw_without_rendering()
     assert [line.get_marker() for line in figure.axes[0].lines if line.get_linestyle() == "None"] == ["o"]
-
-
-def test_rows_of_tones_and_of_other_tests_are_left_out(curves):
-    others = [curve_row("FEDD", 0.05, "auroc", 0.1, skin_tone="V-VI"), curve_row("FEDD", 0.05, "f1", 0.1)]
-    others += [curve_row("FEDD", 0.05, "auroc", 0.1, test="large_test")]
-
-    figure = draw_malignancy([*curves, *others])
-
-    assert len(figure.axes) == 3
-    assert min(bar.get_height() for bar in figure.axes[0].patches) > 0.4
-
-
-def test_a_fraction_keeps_its_place_in_a_panel_without_it():
-    rows = [curve_row("FEDD", 0.05, "auroc"), curve_row("FEDD", 0.20, "auroc"), curve_row("FEDD", 0.20, "accuracy")]
-
-    figure = draw_malignancy(rows)
-
-    (bar,) = figure.axes[1].patches
-    assert bar.get_x() + bar.get_width() / 2 == pytest.approx(1)
-    assert [label.get_text() for label in figure.axes[1].get_xticklabels()] == ["30 (5 %)", "120 (20 %)"]
 
 
 def test_a_test_without_curves_is_refused(curves):

@@ -43,22 +43,6 @@ def test_the_point_of_dermatologists_is_the_published_one():
     assert pytest.approx((1 - dermatologists("specificity"), dermatologists("sensitivity"))) == DERMATOLOGISTS
 
 
-def test_the_number_of_photos_is_shown_where_it_is_known():
-    assert draw_roc([roc_row("FEDD", 0.05, n=30)]).axes[0].get_title() == "5 % labelled, n = 30"
-
-
-def test_a_curve_that_cannot_be_drawn_is_left_out():
-    figure = draw_roc([roc_row("FEDD", 0.05), roc_row("VGG16", 0.05, fpr=[], tpr=[])])
-
-    assert list(curves_of(figure.axes[0])) == ["FEDD"]
-
-
-def test_three_fractions_leave_the_fourth_panel_empty():
-    figure = draw_roc([roc_row("FEDD", fraction) for fraction in (0.05, 0.10, 0.15)])
-
-    assert [axis.axison for axis in figure.axes] == [True, True, True, False]
-
-
 def test_no_curves_are_refused():
     with pytest.raises(ValueError, match="no ROC curve"):
         draw_roc([])

@@ -40,28 +40,6 @@ def test_the_true_map_lies_over_the_photo_and_the_background_stays_clear(make_sa
     assert np.array_equal(shown[:8], np.asarray(photo)[:8])
 
 
-def test_the_legend_names_every_class_and_says_that_the_background_is_as_it_is(make_sample, tmp_path):
-    (legend,) = draw_samples([make_sample("one", "I-II")], tmp_path).legends
-
-    assert [text.get_text() for text in legend.get_texts()] == [
-        "background: as it is",
-        "lesion",
-        "marker",
-        "ruler",
-        "skin",
-    ]
-
-
-def test_a_tone_with_fewer_photos_leaves_places_empty(make_sample, tmp_path):
-    samples = [make_sample("a", "I-II"), make_sample("b", "I-II"), make_sample("c", "V-VI")]
-
-    figure = draw_samples(samples, tmp_path)
-
-    figure.savefig(tmp_path / "figure.png")
-    assert [len(axis.images) for axis in figure.axes] == [1, 1, 1, 0]
-    assert not figure.axes[3].axison
-
-
 def test_a_photo_of_unknown_tone_is_in_a_row_of_its_own(make_sample, tmp_path):
     figure = draw_samples([make_sample("a", "I-II"), make_sample("b", None)], tmp_path)
 

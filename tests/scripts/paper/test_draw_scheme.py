@@ -95,25 +95,6 @@ def test_bars_are_to_the_scale_of_the_resolution(make_scheme):
     assert cut_away(figure)[-1].get_width() == pytest.approx(levels[-1])
 
 
-def test_each_timestep_adds_its_channels(make_scheme):
-    written = words(draw_scheme(make_scheme("paper", timesteps=[50, 100, 150])))
-
-    assert "t = 50, 100, 150" in written
-    assert "upsample to 256×256\n& concatenate: 3072 channels" in written
-
-
-def test_many_timesteps_are_abbreviated(make_scheme):
-    assert "t = 0, …, 200 (5)" in words(draw_scheme(make_scheme("paper", timesteps=[0, 50, 100, 150, 200])))
-
-
-def test_nothing_is_called_cut_away_where_all_blocks_are_computed(make_scheme):
-    figure = draw_scheme(make_scheme("tiny", blocks=[8]))
-
-    assert cut_away(figure) == []
-    assert "cut away, not computed" not in words(figure)
-    assert "cut away, not computed" in words(draw_scheme(make_scheme("tiny")))
-
-
 @pytest.mark.parametrize("name", ["paper", "embedded", "tiny"])
 def test_texts_are_legible_inside_the_figure_and_do_not_overlap(make_scheme, name):
     figure = draw_scheme(make_scheme(name))
@@ -139,21 +120,3 @@ def test_the_photo_is_shown_without_and_with_the_noise_of_the_timestep(make_sche
     centred = np.asarray(noisy.get_array())[..., 1] / 127.5 - 1  # alpha-bar of t = 100 is 0.946 ** 2
     assert centred.mean() == pytest.approx(0.946 * (100 / 127.5 - 1), abs=0.01)
     assert centred.std() == pytest.approx(0.324, abs=0.01)
-
-
-def test_a_drawing_comes_with_its_map_but_a_photo_without_a_map_of_something_else(make_scheme):
-    scheme = make_scheme("paper")
-
-    assert len(draw_scheme(scheme).axes[0].images) == 3
-    assert len(draw_scheme(scheme, Image.new("RGB", (8, 8))).axes[0].images) == 2
-
-
-def test_all_classes_are_named_and_those_that_have_no_room_are_not(make_scheme):
-    labels = {index: f"class {index}" for index in range(9)}
-
-    few = words(draw_scheme(make_scheme("paper")))
-    many = words(draw_scheme(make_scheme("paper", id2label=labels)))
-
-    assert {"background", "lesion", "marker", "ruler", "skin"} <= set(few)
-    assert [text for text in many if text.startswith("class ")] == [f"class {index}" for index in range(5)]
-    assert {"map of 9 classes", "…"} <= set(many)

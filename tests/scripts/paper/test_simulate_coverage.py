@@ -40,19 +40,3 @@ def test_the_report_of_another_run_is_refused_in_a_sentence(main, tmp_path):
 
     with pytest.raises(SystemExit, match=re.escape(f"simulate_coverage: {path} was simulated with other settings.")):
         main(["--output", str(path)])
-
-
-def test_a_file_that_is_no_report_is_refused_in_a_sentence(main, tmp_path):
-    path = tmp_path / "coverage.json"
-    path.write_text("no JSON")
-
-    with pytest.raises(SystemExit, match=f"simulate_coverage: {re.escape(str(path))} is not a report"):
-        main(["--output", str(path)])
-
-
-def test_without_an_output_the_usage_is_printed(main, capsys):
-    with pytest.raises(SystemExit) as stop:
-        main([])
-
-    assert stop.value.code == 2
-    assert "--output" in capsys.readouterr().err

@@ -185,7 +185,7 @@ class FeatureStore:
 
     @contextmanager
     def _writing(self, accelerator: Accelerator) -> Iterator[None]:
-        """Hold the lock of the store, write its manifest, and clear what a killed run left unfinished."""
+        """Hold the lock of the store, write its manifest, and clear what an interrupted run left unfinished."""
         lock = FileLock(self.folder / ".lock", blocking=False)
         if accelerator.is_main_process:
             self.folder.mkdir(parents=True, exist_ok=True)

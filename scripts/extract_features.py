@@ -9,8 +9,8 @@ Usage:
 from __future__ import annotations
 
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from datasets import concatenate_datasets, disable_progress_bars
@@ -28,34 +28,17 @@ from fedd_hf.training.run import open_accelerator
 TASKS = ("segmentation", "classification")
 
 
-@dataclass(frozen=True, kw_only=True)
-class ExtractionArguments:
-    """What is kept."""
-
-    task: str = field(default="segmentation", metadata={"help": "segmentation or classification: whose splits"})
-    pooled: bool = field(
-        default=False,
-        metadata={"help": "of all even blocks and 21 timesteps, unless given, keep 512 max-pooled numbers each"},
-    )
-
-    def __post_init__(self) -> None:
-        if self.task not in TASKS:
-            raise ValueError(f"`task` must be one of {list(TASKS)}, got {self.task!r}.")
-
-
-def extract(
-    data: DataArguments, reading: ReadingArguments, features: FeatureArguments, extraction: ExtractionArguments
-) -> None:
+def extract(data: DataArguments, reading: ReadingArguments, features: FeatureArguments, kept: Namespace) -> None:
     accelerator = open_accelerator()
-    splits = load_splits(data, extraction.task)
+    splits = load_splits(data, kept.task)
     accelerator.print(count_photos(splits).to_string(index=False))
     photos = concatenate_datasets(list(splits.values()))
-    if extraction.pooled:
+    if kept.pooled:
         model = open_backbone(reading)
     else:
         model = FEDDForSegmentation.from_backbone(reading.backbone, **reading.given())
     processor = FEDDImageProcessor(size=model.config.image_size)
-    pooled_size = model.config.pooled_size if extraction.pooled else None
+    pooled_size = model.config.pooled_size if kept.pooled else None
     store = FeatureStore(Path(features.features), model, processor, pooled_size=pooled_size, **features.of_store())
     accelerator.print(store.describe(len(photos)))
     files = store.extract(photos, accelerator)
@@ -64,8 +47,12 @@ def extract(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = HfArgumentParser(
-        [DataArguments, ReadingArguments, FeatureArguments, ExtractionArguments], description=__doc__
+    parser = HfArgumentParser([DataArguments, ReadingArguments, FeatureArguments], description=__doc__)
+    parser.add_argument("--task", choices=TASKS, default=TASKS[0], help="whose splits")
+    parser.add_argument(
+        "--pooled",
+        action="store_true",
+        help="of all even blocks and 21 timesteps, unless given, keep 512 max-pooled numbers each",
     )
     disable_progress_bars()
     logging.set_verbosity_error()  # new heads are reported as missing

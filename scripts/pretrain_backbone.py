@@ -5,7 +5,7 @@ Usage:
     python scripts/pretrain_backbone.py --datasets folder=photos --backbone embedded --image-sizes 64 \
         --exposures 40000 --batch-sizes 12 --probe pad-ufes-20=pad --output-dir runs/backbone-2
 
-Of each dataset only the split `train` is seen. Type the same command again to go on with a run that was killed.
+Of each dataset only the split `train` is seen. Type the same command again to resume an interrupted run.
 Leaves `backbone/`, a diffusers folder with its card, `pretraining.json` (losses, probes) and `samples/` to look at.
 """
 
@@ -33,8 +33,8 @@ from fedd_hf.hub.guard import check_folder
 from fedd_hf.hub.push import PushArguments, Repository, push_repository
 from fedd_hf.training.arguments import PretrainingArguments, ReadingArguments, RunArguments
 from fedd_hf.training.ddim_samples import draw_samples
-from fedd_hf.training.pretraining import Look, make_unet, pretrain_backbone, save_backbone
-from fedd_hf.training.run import RunState, start_accelerator
+from fedd_hf.training.pretraining import Checkpoints, Look, make_unet, pretrain_backbone, save_backbone
+from fedd_hf.training.run import start_accelerator
 from fedd_hf.unet_files_fedd import locate_backbone
 
 PROBED_PHOTOS = 60
@@ -78,18 +78,18 @@ def pretrain(sources: SourceArguments, training: PretrainingArguments, run: RunA
     photos, counts = load_photos(sources)
     unet, scheduler = open_backbone(sources, training)
     identity = {"sources": asdict(sources), "training": asdict(training), "photos": counts}
-    state = RunState(run, accelerator, identity)
     folder, image_size = Path(run.output_dir), training.image_sizes[-1]
+    checkpoints = Checkpoints(folder, accelerator, identity)
     probe = None if sources.probe is None else open_probe(sources, image_size)
     look = make_look(probe, folder / "samples", image_size, accelerator)
-    history = pretrain_backbone(unet, scheduler, photos, training, accelerator, state, folder / "average", look)
+    history = pretrain_backbone(unet, scheduler, photos, training, accelerator, checkpoints, folder / "average", look)
     if accelerator.is_main_process:
         report = {"experiment": "pretraining", **identity, **history, "machine": describe_machine()}
         write_result(unet, scheduler, report, folder)
         if run.push_to_hub is not None:
             push(folder / "backbone", run.push_to_hub)
         accelerator.print(f"Pretrained on {len(photos)} photos: {folder / 'backbone'}")
-    state.finish()
+    checkpoints.finish()
 
 
 def load_photos(sources: SourceArguments) -> tuple[Dataset, list[dict[str, Any]]]:

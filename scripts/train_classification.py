@@ -10,8 +10,9 @@ Usage:
 from __future__ import annotations
 
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -29,25 +30,16 @@ from fedd_hf.features import FeatureStore, pool_labelled
 from fedd_hf.hub.trained_model import push_trained_model
 from fedd_hf.training.arguments import ClassificationArguments, FeatureArguments, ReadingArguments, RunArguments
 from fedd_hf.training.malignancy_heads import paper_reading, train_malignancy_classifier
-from fedd_hf.training.run import RunState, save_run, start_accelerator
-
-
-@dataclass(frozen=True, kw_only=True)
-class PresetArguments:
-    """A reading that is known to work."""
-
-    paper_reading: bool = field(
-        default=False, metadata={"help": "the paper's block and timestep for this --label-fraction"}
-    )
+from fedd_hf.training.run import save_run, start_accelerator
 
 
 def train(
     data: DataArguments,
     reading: ReadingArguments,
-    preset: PresetArguments,
     features: FeatureArguments,
     training: ClassificationArguments,
     run: RunArguments,
+    preset: Namespace,
 ) -> None:
     accelerator = start_accelerator(run)
     splits = load_splits(data, "classification")
@@ -57,18 +49,15 @@ def train(
     chosen = choose_paper_reading(data, reading) if preset.paper_reading else {}
     model = FEDDForImageClassification.from_backbone(reading.backbone, **(reading.given() | chosen))
     processor = FEDDImageProcessor(size=model.config.image_size)
-    root = Path(run.output_dir, "checkpoints") if features.no_store else Path(features.features)  # goes with the run
-    seen, unseen = pool_photos(model, processor, [photos, unseen_photos], root, features, accelerator)
+    seen, unseen = pool_photos(model, processor, [photos, unseen_photos], features, accelerator)
     arguments = {"data": asdict(data), "reading": asdict(reading) | chosen, "training": asdict(training)}
     arguments["features"] = {"dtype": features.dtype}
-    identity = arguments | {"photos": photos["image_id"][:], "backbone": model.config.backbone_sha256}
-    state = RunState(run, accelerator, identity)
-    losses = train_malignancy_classifier(model, seen, unseen, training, accelerator, state)
+    losses = train_malignancy_classifier(model, seen, unseen, training, accelerator)
     result = {"photos": len(photos), "validation_loss": min(losses), "machine": describe_machine()}
     save_run(model, processor, arguments | result, run, accelerator)
     if run.push_to_hub is not None and accelerator.is_main_process:
         push_trained_model(Path(run.output_dir), run.push_to_hub, HfApi())
-    state.finish()
+    accelerator.end_training()
     accelerator.print(f"Trained on {len(photos)} photos, validation loss {min(losses):.3f}: {run.output_dir}")
 
 
@@ -82,11 +71,11 @@ def pool_photos(
     model: FEDDForImageClassification,
     processor: FEDDImageProcessor,
     sets: list[Dataset],
-    root: Path,
     arguments: FeatureArguments,
     accelerator: Accelerator,
 ) -> list[tuple[Tensor, Tensor]]:
-    store = FeatureStore(root, model, processor, pooled_size=model.config.pooled_size, **arguments.of_store())
+    root, pooled_size = Path(arguments.features), model.config.pooled_size
+    store = FeatureStore(root, model, processor, pooled_size=pooled_size, **arguments.of_store())
     accelerator.print(store.describe(sum(map(len, sets))))
     pooled = [pool_labelled(store, photos, accelerator) for photos in sets]
     return [(features[:, 0], labels) for features, labels in pooled]
@@ -94,15 +83,10 @@ def pool_photos(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = HfArgumentParser(
-        [
-            DataArguments,
-            ReadingArguments,
-            PresetArguments,
-            FeatureArguments,
-            ClassificationArguments,
-            RunArguments,
-        ],
-        description=__doc__,
+        [DataArguments, ReadingArguments, FeatureArguments, ClassificationArguments, RunArguments], description=__doc__
+    )
+    parser.add_argument(
+        "--paper-reading", action="store_true", help="the paper's block and timestep for this --label-fraction"
     )
     disable_progress_bars()
     logging.set_verbosity_error()  # new heads are reported as missing

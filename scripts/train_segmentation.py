@@ -28,8 +28,8 @@ from fedd_hf.features import FeatureStore
 from fedd_hf.hub.trained_model import push_trained_model
 from fedd_hf.training.arguments import FeatureArguments, ReadingArguments, RunArguments, SegmentationArguments
 from fedd_hf.training.pixel_heads import train_pixel_classifiers
-from fedd_hf.training.pixels import LabelledFeatures, StoredFeatures, StreamedFeatures
-from fedd_hf.training.run import RunState, save_run, start_accelerator
+from fedd_hf.training.pixels import StoredFeatures
+from fedd_hf.training.run import save_run, start_accelerator
 
 
 def train(
@@ -47,15 +47,13 @@ def train(
     processor = FEDDImageProcessor(size=model.config.image_size)
     labelled = open_features(model, processor, photos, features, accelerator)
     arguments = {"data": asdict(data), "reading": asdict(reading), "training": asdict(training)}
-    arguments["features"] = {"dtype": features.dtype, "augment": features.augment}
-    identity = arguments | {"photos": photos["image_id"][:], "backbone": model.config.backbone_sha256}
-    state = RunState(run, accelerator, identity)
-    losses = train_pixel_classifiers(model, labelled, training, accelerator, state)
+    arguments["features"] = {"dtype": features.dtype}
+    losses = train_pixel_classifiers(model, labelled, training, accelerator)
     result = {"photos": len(photos), "final_loss": losses[-1], "machine": describe_machine()}
     save_run(model, processor, arguments | result, run, accelerator)
     if run.push_to_hub is not None and accelerator.is_main_process:
         push_trained_model(Path(run.output_dir), run.push_to_hub, HfApi())
-    state.finish()
+    accelerator.end_training()
     accelerator.print(f"Trained on {len(photos)} photos, final loss {losses[-1]:.3f}: {run.output_dir}")
 
 
@@ -65,17 +63,7 @@ def open_features(
     photos: Dataset,
     arguments: FeatureArguments,
     accelerator: Accelerator,
-) -> LabelledFeatures:
-    if arguments.no_store:
-        return StreamedFeatures(
-            model,
-            photos,
-            processor,
-            accelerator,
-            dtype=arguments.dtype,
-            batch_size=arguments.batch_size,
-            augment=arguments.augment,
-        )
+) -> StoredFeatures:
     store = FeatureStore(Path(arguments.features), model, processor, **arguments.of_store())
     accelerator.print(store.describe(len(photos)))
     return StoredFeatures(store.extract(photos, accelerator), photos, processor)

@@ -15,7 +15,8 @@ from fedd_hf.modeling_fedd import count_votes, jensen_shannon
 from gauges import peak_memory, time_passes
 from isolation import run_alone
 from networks import make_heads, paper_config
-from original_way import make_classifier, predict_labels
+from original_recipe import make_classifier
+from original_way import predict_labels
 
 
 def parts(arguments: BenchmarkArguments) -> dict[str, Callable[[], dict[str, Any]]]:

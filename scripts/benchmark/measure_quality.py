@@ -28,8 +28,8 @@ from fedd_hf.training.pixels import StoredFeatures
 from isolation import run_alone
 from measure_training import recipe
 from networks import paper_config
+from original_recipe import train_as_original
 
-RECIPES = {"ours": "fedd", "original": "original"}
 TRAIN_SEED, UNSEEN_SEED = 600, 601  # of the painted photos
 PAD_READING: dict[str, Any] = {"blocks": [6, 8, 10, 12], "timesteps": [50]}
 
@@ -88,15 +88,15 @@ def compare_recipes(
         `dict`: numbers of photos, the reading, and `ours` and `original`: the mean IoU of each seed.
     """
     accelerator, processor = Accelerator(), FEDDImageProcessor(size=model.config.image_size)
-    scores: dict[str, list[float]] = {name: [] for name in RECIPES}
+    scores: dict[str, list[float]] = {"ours": [], "original": []}
     with TemporaryDirectory(dir=arguments.work_dir) as root:
         store = FeatureStore(Path(root), model, processor)
         sets = [StoredFeatures(store.extract(photos, accelerator), photos, processor) for photos in (train, unseen)]
-        for name, recipe_name in RECIPES.items():
-            for seed in seeds:
-                training = recipe(arguments.size, recipe=recipe_name, seed=seed)
-                train_pixel_classifiers(model, sets[0], training, accelerator)
-                scores[name].append(score_heads(model, sets[1]))
+        for seed in seeds:
+            train_pixel_classifiers(model, sets[0], recipe(arguments.size, seed=seed), accelerator)
+            scores["ours"].append(score_heads(model, sets[1]))
+            train_as_original(model, sets[0], seed)
+            scores["original"].append(score_heads(model, sets[1]))
     reading = {name: getattr(model.config, name) for name in ("blocks", "timesteps", "image_size")}
     counts = {"labelled_photos": len(train), "unseen_photos": len(unseen), "seeds": list(seeds)}
     return counts | reading | {"recipe": asdict(recipe(arguments.size))} | scores
@@ -111,9 +111,8 @@ def score_heads(model: FEDDForSegmentation, features: StoredFeatures) -> float:
     device = next(model.decode_head.parameters()).device
     counts = []
     for photo in range(len(features)):
-        (maps,) = features.read([photo], [()])
         labels = features.labels(photo)
-        batch = tuple(feature_map.movedim(-1, 0)[None].to(device) for feature_map in maps)
+        batch = tuple(feature_map.movedim(-1, 0)[None].to(device) for feature_map in features.read(photo))
         member_logits = model.decode_head(batch, (labels.shape[0], labels.shape[1]))
         classes = count_votes(member_logits).argmax(dim=1)[0]
         counts.append(count_pixels(labels.numpy(), classes.cpu().numpy(), model.config.num_labels))

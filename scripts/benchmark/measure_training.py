@@ -24,7 +24,8 @@ from gauges import peak_memory, time_passes
 from isolation import run_alone
 from measure_extraction import count_bytes
 from networks import make_heads, paper_config, write_random_features
-from original_way import PixelDataset, build_matrix, fewest_pixels, make_classifier, train_for
+from original_recipe import fewest_pixels, make_classifier
+from original_way import PixelDataset, build_matrix, train_for
 
 SEED = 500  # of the painted photos
 

@@ -1,26 +1,25 @@
 """The original way, written anew from its description, as far as it costs time and memory.
 
-A network that runs to its end, a matrix of the features of every pixel, single pixels in small batches, and pixel
-classifiers one after another. Steps that cost little are left out, in favour of the original.
+A network that runs to its end, a matrix of the features of every pixel, and votes of one classifier after another;
+their training is in `original_recipe.py`. Steps that cost little are left out, in favour of the original.
 
 Source: ddpm-segmentation (2112.03126), `feature_extractors.py`, `train_interpreter.py`, `pixel_classifier.py`.
 """
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, interpolate
+from torch.nn.functional import interpolate
 from torch.utils.data import DataLoader, Dataset
 
 from fedd_hf.image_processing_fedd import IGNORE_INDEX
-from fedd_hf.training.original_recipe import BATCH_SIZE, LEARNING_RATE, PATIENCE, WATCHED_FROM
-
-HIDDEN_SIZES = (128, 32)
+from original_recipe import BATCH_SIZE, train_classifier
 
 
 @torch.no_grad()
@@ -79,41 +78,14 @@ class PixelDataset(Dataset):
         return self.matrix[pixel], self.labels[pixel]
 
 
-def make_classifier(channels: int, num_labels: int) -> nn.Sequential:
-    """Make one pixel classifier."""
-    layers: list[nn.Module] = []
-    for width, next_width in zip((channels, *HIDDEN_SIZES), HIDDEN_SIZES, strict=False):
-        layers += [nn.Linear(width, next_width), nn.ReLU(), nn.BatchNorm1d(next_width)]
-    classifier = nn.Sequential(*layers, nn.Linear(HIDDEN_SIZES[-1], num_labels))
-    for layer in classifier:
-        if isinstance(layer, nn.Linear):
-            nn.init.normal_(layer.weight, std=0.02)
-            nn.init.zeros_(layer.bias)
-    return classifier
-
-
 def train_for(seconds: float, classifier: nn.Module, pixels: PixelDataset) -> tuple[int, float]:
     """Train a classifier for a while and return how many pixels it saw in how many seconds."""
-    optimizer = torch.optim.Adam(classifier.parameters(), lr=LEARNING_RATE)
     loader = DataLoader(pixels, batch_size=BATCH_SIZE, shuffle=True, drop_last=True)
-    num_pixels, start = 0, time.perf_counter()
-    while True:
-        for features, labels in loader:
-            optimizer.zero_grad()
-            cross_entropy(classifier(features), labels).backward()
-            optimizer.step()
-            num_pixels += len(labels)
-            if time.perf_counter() - start >= seconds:
-                return num_pixels, time.perf_counter() - start
-
-
-def fewest_pixels(num_photos: int, image_size: int) -> int:
-    """Return how many pixels a classifier sees before the stop rule can end its training.
-
-    Losses are watched from the fifth epoch on. Its first batch sets the best loss; 51 batches in a row must miss it.
-    """
-    batches_per_epoch = num_photos * image_size**2 // BATCH_SIZE
-    return (WATCHED_FROM * batches_per_epoch + 1 + PATIENCE + 1) * BATCH_SIZE
+    start = time.perf_counter()
+    num_pixels, _ = train_classifier(
+        classifier, itertools.repeat(loader), lambda _epoch, _loss: time.perf_counter() - start >= seconds
+    )
+    return num_pixels, time.perf_counter() - start
 
 
 @torch.no_grad()

@@ -44,7 +44,7 @@ class FeatureStore:
     The folder's name is a hash of all else that features depend on: the tensors of the backbone and its noise, blocks,
     timesteps, image size, geometry, dtype. A photo is thus never computed twice, and never read for another backbone.
     Batches always have the same shape, which makes features independent of what else is computed with them: one
-    process, two processes and a run that was killed write the same bytes.
+    process, two processes and a run that was interrupted write the same bytes.
 
     Args:
         root (`Path`):
@@ -186,7 +186,7 @@ class FeatureStore:
 
     @contextmanager
     def _writing(self, accelerator: Accelerator) -> Iterator[None]:
-        """Hold the lock of the store, write its manifest, and clear what a killed run left unfinished."""
+        """Hold the lock of the store, write its manifest, and clear what an interrupted run left unfinished."""
         lock = FileLock(self.folder / ".lock", blocking=False)
         if accelerator.is_main_process:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -213,8 +213,7 @@ class FeatureStore:
         if needed > free - KEPT_FREE:
             raise OSError(
                 f"{num_images} photos need {_gib(needed)} in {self.folder}, where {_gib(free)} are free, of which "
-                f"{_gib(KEPT_FREE)} stay free. Nothing that is stored is lost: make room and run again, or train with "
-                "--no-store."
+                f"{_gib(KEPT_FREE)} stay free. Nothing that is stored is lost: make room and run again."
             )
 
 

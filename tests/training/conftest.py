@@ -15,9 +15,7 @@ from accelerate.state import AcceleratorState, GradientState
 from fedd_hf import FEDDForImageClassification, FEDDForSegmentation, FEDDImageProcessor
 from fedd_hf.data.painted import paint_dataset
 from fedd_hf.features import FeatureStore
-from fedd_hf.training.arguments import RunArguments
 from fedd_hf.training.pixels import StoredFeatures
-from fedd_hf.training.run import RunState
 
 BATCH_SIZE = 4  # photos per pass of the backbone; six photos are a whole batch and a partial one
 
@@ -115,11 +113,10 @@ def count_passes():
 
 
 class HandmadeFeatures:
-    """Photos whose maps, `(height, width, channels)`, and labels are given; flipped as they are asked for."""
+    """Photos whose maps, `(height, width, channels)`, and labels are given."""
 
-    def __init__(self, maps, labels, flips=((),)):
-        self.maps, self.labels_of, self.flips = maps, labels.to(torch.uint8), flips
-        self.asked = []
+    def __init__(self, maps, labels):
+        self.maps, self.labels_of = maps, labels.to(torch.uint8)
 
     def __len__(self):
         return len(self.labels_of)
@@ -127,12 +124,8 @@ class HandmadeFeatures:
     def labels(self, photo):
         return self.labels_of[photo]
 
-    def read(self, photos, flips):
-        self.asked += zip(photos, flips, strict=True)
-        return [
-            tuple(feature_map.flip(flip) for feature_map in self.maps[photo])
-            for photo, flip in zip(photos, flips, strict=True)
-        ]
+    def read(self, photo):
+        return self.maps[photo]
 
 
 @pytest.fixture
@@ -146,41 +139,9 @@ def relabel(handmade):
     """Give photos other labels."""
 
     def make(features, labels):
-        maps = [features.read([photo], [()])[0] for photo in range(len(features))]
-        return handmade(maps, labels)
+        return handmade([features.read(photo) for photo in range(len(features))], labels)
 
     return make
-
-
-class KilledError(Exception):
-    """A run that ends in the middle."""
-
-
-@pytest.fixture
-def make_state(tmp_path):
-    """Make the checkpoints of a run; it is killed after the one of step `kill_at`."""
-
-    class KilledState(RunState):
-        kill_at = None
-
-        def save(self, step, counters):
-            super().save(step, counters)
-            if step == self.kill_at:
-                raise KilledError
-
-    def make(accelerator, kill_at=None, every=5, identity=None):
-        arguments = RunArguments(output_dir=str(tmp_path / "run"), checkpoint_every=every)
-        state = KilledState(arguments, accelerator, identity or {"run": 1})
-        state.kill_at = kill_at
-        return state
-
-    return make
-
-
-@pytest.fixture
-def killed():
-    """The error with which a killed run ends."""
-    return KilledError
 
 
 @pytest.fixture

@@ -2,22 +2,19 @@ import hashlib
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
 from collections import namedtuple
+from pathlib import Path
 
 import pytest
 import torch
 from datasets import Image as ImageColumn
 from filelock import FileLock
-from PIL import Image
 from safetensors.torch import load_file
 
 from fedd_hf import FEDDImageProcessor
 from fedd_hf import features as feature_store
-from fedd_hf.features import compute_features, read_maps, read_pixel_values, read_pooled
-from fedd_hf.modeling_fedd import default_batch_size, pool_features
+from fedd_hf.features import compute_features, read_maps, read_pooled
+from fedd_hf.modeling_fedd import pool_features
 
 DiskUsage = namedtuple("DiskUsage", ["total", "used", "free"])
 
@@ -55,56 +52,23 @@ def room(monkeypatch):
 # --- what is stored --------------------------------------------------------------------------------------------------
 
 
-def test_stored_features_are_exactly_those_of_the_backbone(
-    make_store, make_segmenter, processor, painted, accelerator
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_stored_maps_are_exactly_those_of_the_backbone_which_stays_as_it_was(
+    dtype, make_store, make_segmenter, processor, painted, accelerator, weights_of, assert_same_bits
 ):
-    model = make_segmenter()
+    model = make_segmenter(blocks=[1, 4, 7], timesteps=[0, 50, 999])
+    before = weights_of(model)
 
-    files = make_store(model, dtype="float32", batch_size=3).extract(painted, accelerator)
+    files = make_store(model, dtype=dtype, batch_size=3).extract(painted, accelerator)
 
     pixel_values = as_model_sees(processor, painted)
     for start in (0, 3):
         expected = model.backbone(pixel_values[start : start + 3]).feature_maps
         for photo in range(3):
             for stored, wanted in zip(read_maps(files[start + photo]), expected, strict=True):
-                assert torch.equal(stored, wanted[photo].movedim(0, -1))
-
-
-def test_features_are_rounded_to_float16(make_store, make_segmenter, painted, accelerator):
-    model = make_segmenter()
-    exact = make_store(model, dtype="float32").extract(painted, accelerator)
-
-    rounded = make_store(model).extract(painted, accelerator)
-
-    for of_photo, wanted in zip(map(read_maps, rounded), map(read_maps, exact), strict=True):
-        assert {stored.dtype for stored in of_photo} == {torch.float16}
-        assert all(torch.equal(stored, full.half()) for stored, full in zip(of_photo, wanted, strict=True))
-
-
-def test_maps_are_those_of_the_blocks_with_the_channels_of_all_timesteps(
-    make_store, make_segmenter, processor, painted, accelerator
-):
-    model = make_segmenter(blocks=[1, 4, 7], timesteps=[0, 50, 999])
-
-    maps = read_maps(make_store(model, dtype="float32", batch_size=6).extract(painted, accelerator)[0])
-
-    assert [tuple(stored.shape) for stored in maps] == [(8, 8, 48), (16, 16, 48), (32, 32, 24)]
-    expected = model.backbone(as_model_sees(processor, painted)).feature_maps
-    assert all(torch.equal(stored, wanted[0].movedim(0, -1)) for stored, wanted in zip(maps, expected, strict=True))
-
-
-def test_pooled_features_are_those_that_the_classifier_pools(
-    make_store, make_classifier, processor, painted, accelerator
-):
-    model = make_classifier()
-
-    pooled = read_pooled(
-        make_store(model, dtype="float32", batch_size=6, pooled_size=64).extract(painted, accelerator)
-    )
-
-    (feature_map,) = model.backbone(as_model_sees(processor, painted)).feature_maps
-    assert pooled.shape == (6, 1, 64)
-    assert torch.equal(pooled[:, 0], pool_features(feature_map, 64))
+                assert torch.equal(stored, wanted[photo].movedim(0, -1).to(feature_store.DTYPES[dtype]))
+    assert [tuple(stored.shape) for stored in read_maps(files[0])] == [(8, 8, 48), (16, 16, 48), (32, 32, 24)]
+    assert_same_bits(weights_of(model), before)
 
 
 def test_pooled_features_of_several_readings_keep_their_order(
@@ -120,12 +84,6 @@ def test_pooled_features_of_several_readings_keep_their_order(
     of_timesteps = zip(*(feature_map.chunk(2, dim=1) for feature_map in feature_maps), strict=True)
     expected = [pool_features(part, 16) for parts in of_timesteps for part in parts]
     assert torch.equal(pooled, torch.stack(expected, dim=1))
-
-
-def test_pooled_features_are_read_as_float32(make_store, painted, accelerator):
-    pooled = read_pooled(make_store(pooled_size=8).extract(painted, accelerator))
-
-    assert (pooled.shape, pooled.dtype) == ((6, 2, 8), torch.float32)
 
 
 def test_a_file_is_named_after_the_pixels_that_the_network_sees(make_store, processor, painted, accelerator):
@@ -145,17 +103,11 @@ def test_the_same_photo_is_stored_once(make_store, painted, accelerator):
     assert len(files_in(store.folder)) == 3
 
 
-def test_the_mask_does_not_matter(make_store, painted, accelerator):
-    files = make_store().extract(painted, accelerator)
-    others = painted.map(lambda row: {"mask": row["mask"].transpose(Image.Transpose.ROTATE_180)})
-
-    assert make_store().extract(others, accelerator) == files
-
-
-@pytest.mark.parametrize("pooled_size", [None, 16])
-@pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_the_size_that_is_told_is_the_size_that_is_written(dtype, pooled_size, make_store, painted, accelerator):
-    store = make_store(dtype=dtype, pooled_size=pooled_size)
+@pytest.mark.parametrize("options", [{}, {"dtype": "float32", "pooled_size": 16}], ids=str)
+def test_the_size_that_is_told_is_the_size_that_is_written(options, make_store, painted, accelerator):
+    store = make_store(**options)
+    size = store.bytes_per_image
+    assert f"{size:,} bytes an image, {1000 * size / 2**30:.2f} GiB for 1000 photos" in store.describe(1000)
 
     files = store.extract(painted, accelerator)
 
@@ -163,17 +115,6 @@ def test_the_size_that_is_told_is_the_size_that_is_written(dtype, pooled_size, m
         tensors = load_file(file)
         assert sum(tensor.nbytes for tensor in tensors.values()) == store.bytes_per_image
         assert 0 < file.stat().st_size - store.bytes_per_image < 1000  # the header
-
-
-def test_how_much_room_is_needed_is_said_beforehand(make_store):
-    store = make_store()
-
-    text = store.describe(1000)
-
-    numbers = 16 * 16 * 16 + 32 * 32 * 8
-    assert store.bytes_per_image == 2 * numbers
-    assert f"{2 * numbers:,} bytes an image, {2000 * numbers / 2**30:.2f} GiB for 1000 photos" in text
-    assert str(store.folder) in text
 
 
 def test_the_manifest_says_what_the_features_depend_on(make_store, make_segmenter, painted, accelerator):
@@ -194,17 +135,6 @@ def test_the_manifest_says_what_the_features_depend_on(make_store, make_segmente
     assert store.folder.name == digest[:16]
 
 
-def test_the_default_batch_is_that_of_the_image_size(make_segmenter, processor, tmp_path):
-    store = feature_store.FeatureStore(tmp_path, make_segmenter(), processor)
-
-    assert store.settings == {"batch_size": default_batch_size(32), "num_threads": torch.get_num_threads()}
-
-
-def test_an_unknown_dtype_is_refused(make_store):
-    with pytest.raises(ValueError, match=r"`dtype` must be one of \['float16', 'float32'\], got 'bfloat16'\."):
-        make_store(dtype="bfloat16")
-
-
 # --- what has its own folder -----------------------------------------------------------------------------------------
 
 
@@ -222,14 +152,11 @@ def change_the_noise(model):
     ("model_fields", "processor_fields", "options", "change"),
     [
         ({"blocks": [4]}, {}, {}, None),
-        ({"blocks": [5, 7]}, {}, {}, None),
-        ({"timesteps": [51]}, {}, {}, None),
         ({"timesteps": [50, 51]}, {}, {}, None),
         ({"noise_seed": 1}, {}, {}, None),
         ({"image_size": 16}, {"size": 16}, {}, None),
         ({"beta_end": 0.03}, {}, {}, None),
         ({}, {"geometry": "center_crop"}, {}, None),
-        ({}, {"resample": 0}, {}, None),
         ({}, {}, {"dtype": "float32"}, None),
         ({}, {}, {"pooled_size": 16}, None),
         ({}, {}, {}, change_a_weight),
@@ -249,56 +176,31 @@ def test_what_changes_features_goes_to_another_folder(
     assert other.folder.parent == make_store().folder.parent
 
 
-def test_what_changes_only_the_head_shares_the_folder(make_store, make_segmenter):
-    model = make_segmenter(ensemble_size=3, hidden_sizes=[4, 4], voting="mean")
-    torch.nn.init.ones_(model.decode_head.members[0].projections[0].weight)
+def test_heads_of_any_task_share_the_folder_of_one_reading(make_store, make_segmenter, make_classifier):
+    model = make_segmenter(blocks=[5], ensemble_size=3, hidden_sizes=[4, 4], voting="mean")
 
-    assert make_store(model, processor=FEDDImageProcessor(size=32, num_labels=9)).folder == make_store().folder
-
-
-def test_both_tasks_share_the_folder_of_one_reading(make_store, make_segmenter, make_classifier):
-    segmenter = make_segmenter(blocks=[5])
-
-    assert make_store(make_classifier()).folder == make_store(segmenter).folder
+    assert make_store(model, processor=FEDDImageProcessor(size=32, num_labels=9)).folder == (
+        make_store(make_classifier()).folder
+    )
 
 
 # --- what is computed again ------------------------------------------------------------------------------------------
 
 
-def test_a_second_extraction_computes_nothing(make_store, make_segmenter, painted, accelerator, count_passes):
-    model = make_segmenter()
-    store = make_store(model)
-    files = store.extract(painted, accelerator)
-    before, passes = files_in(store.folder), count_passes(model)
-
-    again = make_store(model).extract(painted, accelerator)
-
-    assert passes.total() == 0
-    assert again == files
-    assert files_in(store.folder) == before
-
-
-def test_the_backbone_runs_once_for_each_batch(make_store, make_segmenter, painted, accelerator, count_passes):
-    model = make_segmenter()
-    passes = count_passes(model)
-
-    make_store(model, batch_size=2).extract(painted, accelerator)
-
-    assert passes.total() == 3
-
-
-def test_photos_that_are_removed_or_reordered_keep_their_files(
+def test_a_second_extraction_computes_nothing_also_of_some_photos_in_another_order(
     make_store, make_segmenter, painted, accelerator, count_passes
 ):
     model = make_segmenter()
-    files = make_store(model).extract(painted, accelerator)
-    passes = count_passes(model)
+    store, first = make_store(model), count_passes(model)
+    files = store.extract(painted, accelerator)
+    assert first.total() == 2  # batches
+    before, passes = files_in(store.folder), count_passes(model)
 
-    others = make_store(model).extract(painted.select([5, 1, 3]), accelerator)
+    again = make_store(model).extract(painted.select([5, 1, 3]), accelerator)
 
     assert passes.total() == 0
-    assert others == [files[5], files[1], files[3]]
-    assert all(file.is_file() for file in files)
+    assert again == [files[5], files[1], files[3]]
+    assert files_in(store.folder) == before
 
 
 def test_only_new_photos_are_written(make_store, painted, accelerator):
@@ -339,20 +241,7 @@ def test_the_last_batch_is_filled_up_to_the_same_shape(make_segmenter, processor
     assert not any(maps.requires_grad for maps in features)
 
 
-def test_mixed_precision_of_the_training_does_not_change_features(make_store, painted, make_accelerator):
-    plain, mixed = make_store(root="plain"), make_store(root="mixed")
-
-    plain.extract(painted, make_accelerator("no"))
-    mixed.extract(painted, make_accelerator("bf16"))
-
-    assert files_in(plain.folder) == files_in(mixed.folder)
-
-
-# --- kills and damage ------------------------------------------------------------------------------------------------
-
-
-class KilledError(Exception):
-    """A run that ends in the middle."""
+# --- interrupts and damage -------------------------------------------------------------------------------------------
 
 
 def half_written(monkeypatch, after):
@@ -364,23 +253,9 @@ def half_written(monkeypatch, after):
         saved.append(path)
         if len(saved) > after:
             path.write_bytes(path.read_bytes()[:1000])
-            raise KilledError
+            raise InterruptedError
 
     monkeypatch.setattr(feature_store, "save_file", write)
-
-
-def test_a_killed_run_leaves_whole_files_only(make_store, painted, accelerator, monkeypatch):
-    reference, store = make_store(root="reference"), make_store()
-    reference.extract(painted, accelerator)
-
-    with monkeypatch.context() as patch:
-        half_written(patch, after=2)
-        with pytest.raises(KilledError):
-            store.extract(painted, accelerator)
-
-    kept = files_in(store.folder)
-    assert len(kept) == 2
-    assert kept.items() < files_in(reference.folder).items()
 
 
 def test_the_next_run_removes_what_was_left_half_written_and_computes_the_rest(
@@ -391,9 +266,10 @@ def test_the_next_run_removes_what_was_left_half_written_and_computes_the_rest(
     reference.extract(painted, accelerator)
     with monkeypatch.context() as patch:
         half_written(patch, after=4)
-        with pytest.raises(KilledError):
+        with pytest.raises(InterruptedError):
             store.extract(painted, accelerator)
     assert len(everything_in(store.folder)) == 5
+    assert files_in(store.folder).items() < files_in(reference.folder).items()
     passes = count_passes(model)
 
     store.extract(painted, accelerator)
@@ -403,32 +279,10 @@ def test_the_next_run_removes_what_was_left_half_written_and_computes_the_rest(
     assert everything_in(store.folder) == sorted(path.split("/")[1] for path in files_in(store.folder))
 
 
-@pytest.mark.slow
-def test_the_next_run_removes_what_a_killed_process_left(make_store, painted, accelerator, tmp_path):
-    store = make_store()
-    store.extract(painted, accelerator)
-    (folder, *_) = [path for path in store.folder.iterdir() if path.is_dir()]
-    script = (
-        "import sys, torch\nfrom pathlib import Path\nfrom safetensors.torch import save_file\n"
-        "save_file({'map': torch.ones(400_000_000, dtype=torch.uint8)}, Path(sys.argv[1]))"
-    )
-    before = set(folder.iterdir())
-    process = subprocess.Popen([sys.executable, "-c", script, str(folder / ".photo.safetensors.tmp")])
-    while set(folder.iterdir()) == before and process.poll() is None:
-        time.sleep(0.001)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert set(folder.iterdir()) != before
-
-    store.extract(painted, accelerator)
-
-    assert set(folder.iterdir()) == before
-
-
 @pytest.mark.parametrize(
     "damage",
-    [lambda content: b"", lambda content: content[:-1], lambda content: content[:100], lambda content: b"\xff" * 500],
-    ids=["empty", "last byte lost", "truncated", "overwritten"],
+    [lambda content: b"", lambda content: content[:-1], lambda content: b"\xff" * 500],
+    ids=["empty", "last byte lost", "overwritten"],
 )
 def test_a_damaged_file_is_named_where_it_is_read_and_computed_again_by_the_next_run(
     damage, make_store, painted, accelerator
@@ -447,74 +301,37 @@ def test_a_damaged_file_is_named_where_it_is_read_and_computed_again_by_the_next
     assert files_in(store.folder) == before
 
 
-def test_a_file_that_is_gone_is_named(make_store, painted, accelerator):
-    store = make_store()
-    files = store.extract(painted, accelerator)
-    before = files_in(store.folder)
-    files[0].unlink()
-
-    with pytest.raises(ValueError, match=f"The features {files[0]} cannot be read"):
-        read_maps(files[0])
-    store.extract(painted, accelerator)
-
-    assert files_in(store.folder) == before
-
-
 # --- settings, locks, threads ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "other", [{"batch_size": 3}, {"num_threads": 2}, {"batch_size": 3, "num_threads": 2}], ids=str
-)
-def test_a_store_refuses_other_settings_than_those_it_was_begun_with(other, make_store, painted, accelerator):
-    store = make_store(num_threads=1)
-    store.extract(painted, accelerator)
+def test_a_store_resumes_with_its_own_settings_and_refuses_others(make_store, painted, accelerator):
+    store = make_store(batch_size=3, num_threads=1)
+    files = store.extract(painted, accelerator)
 
-    with pytest.raises(ValueError, match="was begun with") as error:
-        make_store(**({"num_threads": 1} | other))
-
-    assert str(store.folder) in str(error.value)
-    assert "{'batch_size': 4, 'num_threads': 1}" in str(error.value)
-    assert str(other)[1:-1].split(",")[0] in str(error.value)
-
-
-def test_a_store_goes_on_with_its_own_settings_where_none_are_given(make_store, painted, accelerator):
-    make_store(batch_size=3, num_threads=2).extract(painted, accelerator)
-
-    again = make_store(batch_size=None)
-
-    assert again.settings == {"batch_size": 3, "num_threads": 2}
-
-
-def test_the_same_settings_go_on(make_store, painted, accelerator):
-    files = make_store(batch_size=3, num_threads=1).extract(painted, accelerator)
-
+    assert make_store(batch_size=None).settings == {"batch_size": 3, "num_threads": 1}
     assert make_store(batch_size=3, num_threads=1).extract(painted, accelerator) == files
+    for other in ({"batch_size": 4}, {"batch_size": 3, "num_threads": 2}):
+        with pytest.raises(ValueError, match="was begun with {'batch_size': 3, 'num_threads': 1}, got") as error:
+            make_store(**other)
+        assert str(store.folder) in str(error.value)
 
 
-def test_the_threads_are_those_of_the_store_and_then_what_they_were(make_store, make_segmenter, painted, accelerator):
+def test_threads_and_lock_are_free_also_after_a_failure(make_store, make_segmenter, painted, accelerator, monkeypatch):
     model, before, seen = make_segmenter(), torch.get_num_threads(), []
     model.backbone.register_forward_hook(lambda *_: seen.append(torch.get_num_threads()))
+    store = make_store(model, num_threads=before + 1)
+    with monkeypatch.context() as patch:
+        half_written(patch, after=0)
+        with pytest.raises(InterruptedError):
+            store.extract(painted.select([0]), accelerator)
 
-    make_store(model, num_threads=before + 1).extract(painted, accelerator)
-
-    assert set(seen) == {before + 1}
+    assert seen == [before + 1]
     assert torch.get_num_threads() == before
+    assert len(store.extract(painted.select([0]), accelerator)) == 1
 
 
-def test_the_threads_are_what_they_were_also_after_a_failure(make_store, painted, accelerator, monkeypatch):
-    before = torch.get_num_threads()
-    half_written(monkeypatch, after=0)
-
-    with pytest.raises(KilledError):
-        make_store(num_threads=before + 1).extract(painted, accelerator)
-
-    assert torch.get_num_threads() == before
-
-
-def test_a_second_run_does_not_write_the_same_store(make_store, make_segmenter, painted, accelerator, count_passes):
-    model = make_segmenter()
-    store, passes = make_store(model), count_passes(model)
+def test_a_second_run_does_not_write_the_same_store(make_store, painted, accelerator):
+    store = make_store()
     store.folder.mkdir(parents=True)
 
     with (
@@ -523,18 +340,7 @@ def test_a_second_run_does_not_write_the_same_store(make_store, make_segmenter, 
     ):
         store.extract(painted, accelerator)
 
-    assert passes.total() == 0
     assert len(store.extract(painted, accelerator)) == 6
-
-
-def test_a_failed_run_does_not_keep_the_lock(make_store, painted, accelerator, monkeypatch):
-    store = make_store()
-    with monkeypatch.context() as patch:
-        half_written(patch, after=0)
-        with pytest.raises(KilledError):
-            store.extract(painted, accelerator)
-
-    assert len(make_store().extract(painted, accelerator)) == 6
 
 
 # --- room on the disk ------------------------------------------------------------------------------------------------
@@ -552,22 +358,7 @@ def test_a_disk_without_room_is_refused_before_anything_is_computed(
 
     assert passes.total() == 0
     assert str(store.folder) in str(error.value)
-    assert "make room and run again, or train with --no-store." in str(error.value)
-
-
-def test_a_disk_with_just_enough_room_is_enough(make_store, painted, accelerator, room):
-    store = make_store()
-    room(store, 6)
-
-    assert len(store.extract(painted, accelerator)) == 6
-
-
-def test_what_is_stored_needs_no_room(make_store, painted, accelerator, room):
-    store = make_store()
-    store.extract(painted.select(range(4)), accelerator)
-    room(store, 2)
-
-    assert len(store.extract(painted, accelerator)) == 6
+    assert "make room and run again." in str(error.value)
 
 
 def test_a_disk_that_fills_ends_the_run_and_nothing_that_is_stored_is_lost(
@@ -627,8 +418,8 @@ def break_a_chunk(png):
 
 @pytest.mark.parametrize(
     "content",
-    [lambda png: b"no photo", lambda png: png[: len(png) // 2], break_a_chunk, lambda png: b""],
-    ids=["no photo", "truncated", "broken chunk", "empty"],
+    [lambda png: b"no photo", lambda png: png[: len(png) // 2], break_a_chunk],
+    ids=["no photo", "truncated", "broken chunk"],
 )
 def test_a_photo_that_cannot_be_read_is_named(content, make_store, painted, accelerator):
     store = make_store(batch_size=2)
@@ -639,65 +430,6 @@ def test_a_photo_that_cannot_be_read_is_named(content, make_store, painted, acce
 
     assert str(error.value).startswith(f"Photo {painted['image_id'][3]!r} cannot be read: ")
     assert len(files_in(store.folder)) == 2
-
-
-def test_a_photo_is_read_as_the_processor_returns_it(painted, processor):
-    pixel_values = read_pixel_values(painted, 2, processor)
-
-    assert torch.equal(pixel_values, as_model_sees(processor, painted)[2])
-
-
-@pytest.mark.parametrize("factor", [1e6, float("nan"), float("inf")])
-def test_features_that_do_not_fit_float16_are_refused_with_the_advice(
-    factor, make_store, painted, accelerator, monkeypatch
-):
-    def compute(*arguments):
-        return [maps * factor for maps in compute_features(*arguments)]
-
-    monkeypatch.setattr(feature_store, "compute_features", compute)
-    store = make_store()
-
-    with pytest.raises(ValueError, match=r"A feature is not a finite number of float16\. Type --dtype float32\."):
-        store.extract(painted, accelerator)
-
-    assert files_in(store.folder) == {}
-
-
-def test_large_features_fit_float32(make_store, painted, accelerator, monkeypatch):
-    def compute(*arguments):
-        return [maps * 1e6 for maps in compute_features(*arguments)]
-
-    monkeypatch.setattr(feature_store, "compute_features", compute)
-
-    assert len(make_store(dtype="float32").extract(painted, accelerator)) == 6
-
-
-def test_features_that_are_no_numbers_are_not_called_too_large_for_float32(
-    make_store, painted, accelerator, monkeypatch
-):
-    def compute(*arguments):
-        return [maps * float("nan") for maps in compute_features(*arguments)]
-
-    monkeypatch.setattr(feature_store, "compute_features", compute)
-
-    with pytest.raises(ValueError, match="feature") as error:
-        make_store(dtype="float32").extract(painted, accelerator)
-
-    assert "Type --dtype float32" not in str(error.value)
-
-
-# --- the model stays -------------------------------------------------------------------------------------------------
-
-
-def test_extraction_leaves_the_model_as_it_was(
-    make_store, make_segmenter, painted, accelerator, weights_of, assert_same_bits
-):
-    model = make_segmenter()
-    before = weights_of(model)
-
-    make_store(model).extract(painted, accelerator)
-
-    assert_same_bits(weights_of(model), before)
 
 
 @pytest.mark.slow
@@ -718,6 +450,29 @@ def test_maps_are_mapped_into_memory_rather_than_read(tmp_path, run_python):
 
     assert value == 1
     assert grown < 20e6
+
+
+@pytest.mark.parametrize(
+    ("dtype", "factor", "advice"),
+    [
+        ("float16", 1e6, "float16. Type --dtype float32."),
+        ("float16", float("nan"), "float16. Type --dtype float32."),
+        ("float32", float("nan"), "float32. The backbone is broken."),
+    ],
+)
+def test_features_that_are_no_finite_numbers_are_refused_with_the_advice(
+    dtype, factor, advice, make_store, painted, accelerator, monkeypatch
+):
+    def compute(*arguments):
+        return [maps * factor for maps in compute_features(*arguments)]
+
+    monkeypatch.setattr(feature_store, "compute_features", compute)
+    store = make_store(dtype=dtype)
+
+    with pytest.raises(ValueError, match=f"A feature is not a finite number of {advice}"):
+        store.extract(painted, accelerator)
+
+    assert files_in(store.folder) == {}
 
 
 # --- several processes -----------------------------------------------------------------------------------------------
@@ -744,30 +499,18 @@ accelerator.end_training()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("num_photos", [6, 5, 1])
-def test_two_processes_share_the_work_and_write_the_same_bytes_as_one(
-    num_photos, run_processes, tiny_backbone, painted, tmp_path
-):
-    painted.select(range(num_photos)).save_to_disk(tmp_path / "photos")
+def test_two_processes_share_the_work_and_write_the_same_bytes_as_one(run_processes, tiny_backbone, painted, tmp_path):
+    rows = [0, 0, 0, 1, 1, 2, 3]  # both meet the same photo
+    painted.select(rows).save_to_disk(tmp_path / "photos")
 
     (alone,) = run_processes(EXTRACT, tiny_backbone, tmp_path / "photos", tmp_path / "one", processes=1)
     first, second = run_processes(EXTRACT, tiny_backbone, tmp_path / "photos", tmp_path / "two")
 
     assert (alone["processes"], first["processes"], second["processes"]) == (1, 2, 2)
-    assert alone["passes"] == first["passes"] + second["passes"]
     assert first["files"] == second["files"]
     names = [os.path.relpath(file, tmp_path / "one") for file in alone["files"]]
     assert [os.path.relpath(file, tmp_path / "two") for file in first["files"]] == names
-    assert files_in(next((tmp_path / "one").iterdir())) == files_in(next((tmp_path / "two").iterdir()))
-    assert len(files_in(next((tmp_path / "two").iterdir()))) == num_photos
-
-
-@pytest.mark.slow
-def test_two_processes_may_meet_the_same_photo(run_processes, tiny_backbone, painted, tmp_path):
-    painted.select([0, 0, 0, 0, 1, 1, 0, 1]).save_to_disk(tmp_path / "photos")
-
-    first, second = run_processes(EXTRACT, tiny_backbone, tmp_path / "photos", tmp_path / "two")
-
-    assert first["files"] == second["files"]
-    assert len(set(first["files"])) == 2
-    assert everything_in(next((tmp_path / "two").iterdir())) == sorted({os.path.basename(f) for f in first["files"]})
+    one, two = (next((tmp_path / root).iterdir()) for root in ("one", "two"))
+    assert files_in(one) == files_in(two)
+    assert len(files_in(two)) == len(set(rows))
+    assert everything_in(two) == sorted({Path(file).name for file in first["files"]})

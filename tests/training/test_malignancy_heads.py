@@ -1,5 +1,4 @@
 import copy
-import json
 
 import numpy as np
 import pytest
@@ -8,9 +7,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from fedd_hf import FEDDForImageClassification
-from fedd_hf.training.arguments import ClassificationArguments, RunArguments
+from fedd_hf.training.arguments import ClassificationArguments
 from fedd_hf.training.malignancy_heads import (
-    PAPER_READINGS,
     ClassifierStack,
     EarlyStopping,
     draw_classifier,
@@ -18,13 +16,8 @@ from fedd_hf.training.malignancy_heads import (
     train_classifiers,
     train_malignancy_classifier,
 )
-from fedd_hf.training.run import RunState
 
 EPOCHS = ClassificationArguments(max_epochs=12, learning_rate=1e-2)
-
-
-class KilledError(Exception):
-    """A run that ends in the middle."""
 
 
 @pytest.fixture
@@ -45,38 +38,8 @@ def readings(pooled):
     return (seen + noise[:, :40], labels), (unseen + noise[:, 40:], unseen_labels)
 
 
-@pytest.fixture
-def make_state(tmp_path):
-    """Make a state that checkpoints every third epoch and, if it is told to, kills the run at one of them."""
-
-    class KillingState(RunState):
-        kill_at = None
-
-        def save(self, step, counters):
-            super().save(step, json.loads(json.dumps(counters)))
-            if step == self.kill_at:
-                raise KilledError
-
-    def make(accelerator, kill_at=None):
-        arguments = RunArguments(output_dir=str(tmp_path), checkpoint_every=3)
-        state = KillingState(arguments, accelerator, {"run": 1})
-        state.kill_at = kill_at
-        return state
-
-    return make
-
-
 def make_network(dropout=0.0):
     return nn.Sequential(nn.Linear(64, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(dropout), nn.Linear(8, 1))
-
-
-def weights_of(module):
-    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
-
-
-def assert_same_bits(actual, wanted):
-    assert actual.keys() == wanted.keys()
-    assert [name for name in actual if not torch.equal(actual[name], wanted[name])] == []
 
 
 def train_alone(network, train, validation, seed, arguments):
@@ -129,26 +92,6 @@ def test_each_classifier_is_what_it_would_be_alone(readings, accelerator):
     assert len({len(of_one) for of_one in losses}) > 1  # they really stop at different epochs
 
 
-def test_the_same_seed_draws_the_same_weights_in_a_stack_and_alone():
-    stack = ClassifierStack([draw_classifier(make_network(), seed) for seed in (5, 9)])
-
-    torch.manual_seed(9)
-    alone = make_network()
-
-    for name, tensor in stack.state_of(1).items():
-        assert torch.equal(tensor, alone.state_dict()[name])
-    assert not torch.equal(stack.state_of(0)["0.weight"], stack.state_of(1)["0.weight"])
-
-
-def test_seeds_give_different_classifiers(readings, accelerator):
-    (seen, labels), (unseen, unseen_labels) = readings
-    same = (seen[:1].expand(2, -1, -1), labels), (unseen[:1].expand(2, -1, -1), unseen_labels)
-
-    stack, _ = train_classifiers(make_network(), *same, [0, 1], EPOCHS, accelerator)
-
-    assert not torch.equal(stack.state_of(0)["0.weight"], stack.state_of(1)["0.weight"])
-
-
 def test_dropout_is_another_for_each_classifier():
     one = draw_classifier(make_network(dropout=0.5), seed=0)
     features = torch.randn(20, 64).expand(2, -1, -1)
@@ -177,14 +120,7 @@ def test_one_that_has_stopped_keeps_its_best_while_others_go_on(accelerator):
     assert stopping.losses_of_each() == [[1.0, 1.1, 1.2], [1.0, 0.9, 0.8, 0.9, 0.9]]
 
 
-def test_a_loss_that_is_not_a_number_is_never_the_best():
-    stopping = EarlyStopping(num_classifiers=1, patience=2)
-
-    assert not any(stopping.add([float("nan")]).item() for _ in range(2))
-    assert not stopping.is_running.any()
-
-
-def test_the_classifier_that_is_given_stays_as_it_is(readings, accelerator):
+def test_the_classifier_that_is_given_stays_as_it_is(readings, accelerator, weights_of, assert_same_bits):
     network = make_network()
     before = weights_of(network)
 
@@ -193,7 +129,7 @@ def test_the_classifier_that_is_given_stays_as_it_is(readings, accelerator):
     assert_same_bits(weights_of(network), before)
 
 
-def test_gradient_accumulation_does_not_change_a_full_batch(readings, make_accelerator):
+def test_gradient_accumulation_does_not_change_a_full_batch(readings, make_accelerator, assert_same_bits):
     whole, _ = train_classifiers(make_network(), *readings, [0, 1, 2], EPOCHS, make_accelerator())
     accelerator = make_accelerator()
     accelerator.gradient_accumulation_steps = 4
@@ -209,68 +145,15 @@ def test_accelerate_holds_nothing_after_a_training(readings, accelerator):
     assert accelerator._models == accelerator._optimizers == []
 
 
-# --- resume ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("kill_at", [3, 9])
-def test_a_killed_and_resumed_training_gives_the_same_bits(readings, make_accelerator, make_state, kill_at):
-    network = make_network(dropout=0.5)
-    wanted, wanted_losses = train_classifiers(network, *readings, [0, 1, 2], EPOCHS, make_accelerator())
-    accelerator = make_accelerator()
-    with pytest.raises(KilledError):
-        train_classifiers(network, *readings, [0, 1, 2], EPOCHS, accelerator, make_state(accelerator, kill_at))
-    torch.rand(3)  # what is drawn before it goes on must not matter
-    accelerator = make_accelerator()
-
-    resumed, losses = train_classifiers(network, *readings, [0, 1, 2], EPOCHS, accelerator, make_state(accelerator))
-
-    assert losses == wanted_losses
-    assert_same_bits(resumed.state_dict(), wanted.state_dict())
-
-
-def test_a_training_that_was_killed_after_its_last_epoch_is_not_trained_on(readings, make_accelerator, make_state):
-    wanted, wanted_losses = train_classifiers(make_network(), *readings, [0, 1, 2], EPOCHS, make_accelerator())
-    accelerator = make_accelerator()
-    with pytest.raises(KilledError):
-        train_classifiers(make_network(), *readings, [0, 1, 2], EPOCHS, accelerator, make_state(accelerator, 12))
-    accelerator = make_accelerator()
-
-    resumed, losses = train_classifiers(
-        make_network(), *readings, [0, 1, 2], EPOCHS, accelerator, make_state(accelerator)
-    )
-
-    assert losses == wanted_losses
-    assert_same_bits(resumed.state_dict(), wanted.state_dict())
-
-
-def test_a_killed_malignancy_classifier_is_the_same_when_it_is_resumed(
-    make_classifier, pooled, make_accelerator, make_state
-):
-    wanted, resumed = make_classifier(), make_classifier()
-    losses = train_malignancy_classifier(wanted, *pooled, EPOCHS, make_accelerator())
-    accelerator = make_accelerator()
-    with pytest.raises(KilledError):
-        train_malignancy_classifier(resumed, *pooled, EPOCHS, accelerator, make_state(accelerator, 6))
-    accelerator = make_accelerator()
-
-    assert train_malignancy_classifier(resumed, *pooled, EPOCHS, accelerator, make_state(accelerator)) == losses
-    assert_same_bits(weights_of(resumed.classifier), weights_of(wanted.classifier))
-
-
 # --- one classifier --------------------------------------------------------------------------------------------------
-
-
-def test_malignancy_training_lowers_the_validation_loss(make_classifier, pooled, accelerator):
-    losses = train_malignancy_classifier(make_classifier(), *pooled, EPOCHS, accelerator)
-
-    assert losses[-1] < 0.8 * losses[0]
 
 
 def test_the_malignancy_classifier_takes_raw_pooled_features(make_classifier, pooled, accelerator):
     model = make_classifier()
 
-    train_malignancy_classifier(model, *pooled, EPOCHS, accelerator)
+    losses = train_malignancy_classifier(model, *pooled, EPOCHS, accelerator)
 
+    assert losses[-1] < 0.8 * losses[0]
     inputs, labels = pooled[0]
     assert (model.classify(inputs).argmax(dim=-1) == labels).float().mean() > 0.9
 
@@ -300,43 +183,21 @@ def test_early_stopping_restores_the_best_epoch(make_classifier, pooled, acceler
     assert returned == pytest.approx(min(losses), rel=1e-4)
 
 
-def test_the_best_epoch_is_restored_also_when_training_ran_to_its_end(make_classifier, pooled, accelerator):
-    train, (inputs, labels) = pooled
-    contrary = (inputs, 1 - labels)
+def test_the_same_seed_gives_the_same_malignancy_classifier_also_where_one_was_trained_before(
+    make_classifier, pooled, accelerator, weights_of, assert_same_bits
+):
     model = make_classifier()
-    arguments = ClassificationArguments(max_epochs=8, patience=50, learning_rate=1e-2)
-
-    losses = train_malignancy_classifier(model, train, contrary, arguments, accelerator)
-
-    assert len(losses) == 8
-    assert losses[-1] > min(losses)
-    returned = F.cross_entropy(model.classify(contrary[0]), contrary[1]).item()
-    assert returned == pytest.approx(min(losses), rel=1e-4)
-
-
-def test_the_same_seed_gives_the_same_malignancy_classifier(make_classifier, pooled, accelerator):
-    models = [make_classifier(), make_classifier()]
-
-    losses = []
-    for model in models:
-        torch.rand(3)
-        losses.append(train_malignancy_classifier(model, *pooled, EPOCHS, accelerator))
-
-    assert losses[0] == losses[1]
-    assert_same_bits(*(weights_of(model.classifier) for model in models))
-
-
-def test_training_again_starts_anew(make_classifier, pooled, accelerator):
-    model = make_classifier()
-    train_malignancy_classifier(model, *pooled, EPOCHS, accelerator)
+    losses = train_malignancy_classifier(model, *pooled, EPOCHS, accelerator)
     first = weights_of(model.classifier)
+    torch.rand(3)
 
-    train_malignancy_classifier(model, *pooled, EPOCHS, accelerator)
-
+    assert train_malignancy_classifier(model, *pooled, EPOCHS, accelerator) == losses
     assert_same_bits(weights_of(model.classifier), first)
 
 
-def test_malignancy_training_changes_the_classifier_and_nothing_else(make_classifier, pooled, accelerator):
+def test_malignancy_training_changes_the_classifier_and_nothing_else(
+    make_classifier, pooled, accelerator, weights_of, assert_same_bits
+):
     model = make_classifier()
     before, inputs_before = weights_of(model), copy.deepcopy(pooled)
 
@@ -347,13 +208,6 @@ def test_malignancy_training_changes_the_classifier_and_nothing_else(make_classi
     assert_same_bits({name: after[name] for name in backbone}, {name: before[name] for name in backbone})
     assert not torch.equal(after["classifier.0.weight"], before["classifier.0.weight"])
     assert torch.equal(pooled[0][0], inputs_before[0][0])
-
-
-def test_a_trained_malignancy_classifier_is_in_evaluation_mode(make_classifier, pooled, accelerator):
-    model = make_classifier()
-
-    train_malignancy_classifier(model, *pooled, EPOCHS, accelerator)
-
     assert not any(module.training for module in model.classifier.modules())
 
 
@@ -372,10 +226,6 @@ def test_the_classifier_trains_in_bfloat16_and_predicts_in_float32(make_classifi
 
 
 # --- the paper's readings --------------------------------------------------------------------------------------------
-
-
-def test_readings_are_those_of_the_paper():
-    assert PAPER_READINGS == {0.05: (4, 0), 0.10: (6, 0), 0.15: (12, 0), 0.20: (14, 0)}
 
 
 @pytest.mark.parametrize(("label_fraction", "block"), [(0.05, 4), (0.1, 6), (0.1 + 0.05, 12), (0.2, 14)])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import field
 from typing import Any, ClassVar, Self
 
@@ -26,7 +25,7 @@ from fedd_hf.modeling_fedd import (
     pool_features,
 )
 from fedd_hf.pretrained_fedd import FEDDPreTrainedModel
-from fedd_hf.training.pixels import Flip, StreamedFeatures
+from fedd_hf.training.pixels import LabelMaps
 
 from .encoders import IMAGENET
 from .fitting import accuracy, fit
@@ -232,8 +231,7 @@ class HeldFeatures:
             Where the network runs.
     """
 
-    flips: tuple[Flip, ...] = ((),)
-
+    @torch.no_grad()
     def __init__(
         self,
         model: FrozenNetworkForSegmentation,
@@ -241,16 +239,20 @@ class HeldFeatures:
         processor: FEDDImageProcessor,
         accelerator: Accelerator,
     ) -> None:
-        streamed = StreamedFeatures(model, dataset, processor, accelerator)
-        self.labels = streamed.labels
+        self.labels = LabelMaps(dataset, processor).read
         self.maps: list[tuple[Tensor, ...]] = []
-        for start in tqdm(range(0, len(dataset), streamed.batch_size), desc="Features", unit="batch", leave=False):
-            photos = range(start, min(start + streamed.batch_size, len(dataset)))
-            self.maps += streamed.read(photos, [()] * len(photos))
+        model, batch_size = model.to(accelerator.device), default_batch_size(model.config.image_size)
+        for batch in tqdm(dataset.select_columns(["image"]).batch(batch_size), desc="Features", leave=False):
+            pixel_values = processor(batch["image"], return_tensors="pt")["pixel_values"]
+            num_photos = len(pixel_values)
+            last = pixel_values[-1:].expand(batch_size - num_photos, -1, -1, -1)  # all batches have one shape
+            maps = model.backbone(torch.cat([pixel_values, last]).to(model.device)).feature_maps
+            halves = [feature_map[:num_photos].movedim(1, -1).half().cpu() for feature_map in maps]
+            self.maps += zip(*halves, strict=True)
 
     def __len__(self) -> int:
         return len(self.maps)
 
-    def read(self, photos: Sequence[int], flips: Sequence[Flip]) -> list[tuple[Tensor, ...]]:
-        """Return the maps of photos; a map that is held cannot be flipped."""
-        return [self.maps[photo] for photo in photos]
+    def read(self, photo: int) -> tuple[Tensor, ...]:
+        """Return the maps of a photo."""
+        return self.maps[photo]

@@ -35,7 +35,7 @@ from fedd_hf.prediction import count_pixels
 from fedd_hf.training.arguments import ClassificationArguments, ReadingArguments, SegmentationArguments
 from fedd_hf.training.malignancy_heads import PAPER_READINGS, train_classifiers
 from fedd_hf.training.pixel_heads import train_pixel_classifiers
-from fedd_hf.training.pixels import PixelDraws, StoredFeatures, pass_on
+from fedd_hf.training.pixels import PixelDraws, StoredFeatures
 
 from .photo_sets import TEST, VALIDATION, PhotoSets
 from .results_cache import cache_json
@@ -399,7 +399,7 @@ def _iou_of_sampled_pixels(model: FEDDForSegmentation, features: StoredFeatures)
     """Return the IoU of each class over random pixels of every photo; NaN for a class that no photo has."""
     draws = PixelDraws(features, len(features), PIXELS_PER_IMAGE, seed=0)
     totals = np.zeros((model.config.num_labels, len(COUNTS)), dtype=np.int64)
-    for batch in DataLoader(draws, batch_size=10, collate_fn=pass_on):
+    for batch in DataLoader(draws, batch_size=10):
         maps = batch["features"].transpose(1, 2)[:, :, None].to(model.device)  # (batch_size, channels, 1, num_pixels)
         labels = batch["labels"][:, None]
         member_logits = model.decode_head(maps.split(model.config.feature_channels, dim=1), labels.shape[-2:])

@@ -35,19 +35,15 @@ class FeatureArguments:
     Args:
         features (`str`): Folder of the feature stores.
         dtype (`str`): `float16` or `float32`.
-        no_store (`bool`): Compute features each time they are drawn, and keep them nowhere.
-        augment (`bool`): Flip photos and masks at random; needs `no_store`.
         batch_size (`int`, *optional*): Photos per pass of the backbone; 131,072 pixels by default.
         num_threads (`int`, *optional*): Threads of each process that fills a store; torch's by default.
 
     Raises:
-        ValueError: If `dtype` is unknown, a number is less than 1, or stored features are to be augmented.
+        ValueError: If `dtype` is unknown, or a number is less than 1.
     """
 
     features: str = field(default="features", metadata={"help": "folder of the feature stores"})
     dtype: str = field(default="float16", metadata={"help": "float16 or float32"})
-    no_store: bool = field(default=False, metadata={"help": "compute features when they are drawn, keep them nowhere"})
-    augment: bool = field(default=False, metadata={"help": "flip photos and masks at random; needs --no-store"})
     batch_size: int | None = field(default=None, metadata={"help": "photos per pass of the backbone"})
     num_threads: int | None = field(default=None, metadata={"help": "threads of each process"})
 
@@ -55,8 +51,6 @@ class FeatureArguments:
         _need_one_of("dtype", self.dtype, ("float16", "float32"))
         for name in ("batch_size", "num_threads"):
             _need_positive(name, getattr(self, name))
-        if self.augment and not self.no_store:
-            raise ValueError("Stored features are of photos as they are: `augment` needs `no_store`.")
 
     def of_store(self) -> dict[str, Any]:
         """Return the options of a feature store."""
@@ -72,7 +66,6 @@ class RunArguments:
         mixed_precision (`str`): `no`, `fp16` or `bf16`, of the heads.
         gradient_accumulation_steps (`int`): Parts into which the batch of a step is cut.
         log_with (`str`, *optional*): Tracker of Accelerate, such as `tensorboard`.
-        checkpoint_every (`int`): Steps from one checkpoint to the next.
         push_to_hub (`str`, *optional*): Repository id to push the model to.
     """
 
@@ -80,12 +73,10 @@ class RunArguments:
     mixed_precision: str = field(default="no", metadata={"help": "no, fp16 or bf16, of the heads"})
     gradient_accumulation_steps: int = field(default=1, metadata={"help": "parts into which a batch is cut"})
     log_with: str | None = field(default=None, metadata={"help": "tracker of Accelerate, such as tensorboard"})
-    checkpoint_every: int = field(default=100, metadata={"help": "steps from one checkpoint to the next"})
     push_to_hub: str | None = field(default=None, metadata={"help": "repository id to push the model to"})
 
     def __post_init__(self) -> None:
-        for name in ("gradient_accumulation_steps", "checkpoint_every"):
-            _need_positive(name, getattr(self, name))
+        _need_positive("gradient_accumulation_steps", self.gradient_accumulation_steps)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,8 +84,6 @@ class SegmentationArguments:
     """How the pixel classifiers are trained.
 
     Args:
-        recipe (`str`): `fedd`: all members at once, with the arguments below. `original`: the loop of
-            ddpm-segmentation, which has its own constants.
         learning_rate (`float`): Peak of Adam's learning rate, which then falls along a cosine to 0.
         num_steps (`int`): Number of optimizer steps.
         images_per_step (`int`): Photos in a batch.
@@ -106,7 +95,6 @@ class SegmentationArguments:
         ValueError: If a number is less than 1, or a name is unknown.
     """
 
-    recipe: str = field(default="fedd", metadata={"help": "fedd, or original: the loop of ddpm-segmentation"})
     learning_rate: float = 2e-3
     num_steps: int = 900
     images_per_step: int = 16
@@ -117,7 +105,6 @@ class SegmentationArguments:
     def __post_init__(self) -> None:
         for name in ("num_steps", "images_per_step", "pixels_per_image"):
             _need_positive(name, getattr(self, name))
-        _need_one_of("recipe", self.recipe, ("fedd", "original"))
         _need_one_of("class_weights", self.class_weights, (None, "balanced"))
 
 
@@ -182,7 +169,7 @@ class PretrainingArguments:
         learning_rate (`float`): AdamW's learning rate.
         ema_decay (`float`): Decay of the moving average of the weights, which starts lower.
         least_crop (`float`): Least side of a crop as a share of the photo's shorter side.
-        look_every (`int`): Steps from one look at the moving average to the next.
+        look_every (`int`): Steps from one look at the moving average, and one checkpoint, to the next.
         seed (`int`): Seed of the weights, crops, noise and timesteps.
 
     Raises:

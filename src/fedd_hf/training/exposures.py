@@ -15,7 +15,7 @@ FLIPS = (None, *Image.Transpose)  # the eight symmetries of a square
 
 
 class Exposures(torch.utils.data.Dataset[dict[str, Tensor]]):
-    """A range of exposures. Each depends on the seed and on its number alone, on whatever process and after any kill.
+    """A range of exposures. Each depends on the seed and its number alone, in whatever process, also after a resume.
 
     Args:
         photos (`datasets.Dataset`):

@@ -18,7 +18,6 @@ from tqdm.auto import tqdm
 from fedd_hf.modeling_fedd import FEDDForImageClassification
 
 from .arguments import ClassificationArguments
-from .run import RunState
 
 # Best (block, timestep) by share of DDI that is labelled.
 # Source: FEDD (MICCAI 2023), text of the results; its Figure 6 shows block 10 as the best at 20 %.
@@ -117,7 +116,6 @@ def train_malignancy_classifier(
     validation: PooledFeatures,
     arguments: ClassificationArguments,
     accelerator: Accelerator,
-    state: RunState | None = None,
 ) -> list[float]:
     """Train a new malignancy classifier in place and return the validation loss at each epoch.
 
@@ -132,15 +130,10 @@ def train_malignancy_classifier(
             How to train.
         accelerator (`accelerate.Accelerator`):
             Where, and in which precision.
-        state ([`RunState`], *optional*):
-            Checkpoints to go on from and to write.
-
-    Raises:
-        ValueError: If a checkpoint is of another run.
     """
     seen, unseen = ((features[None], labels) for features, labels in (train, validation))
     seeds = [arguments.seed]
-    stack, (losses,) = train_classifiers(model.classifier, seen, unseen, seeds, arguments, accelerator, state)
+    stack, (losses,) = train_classifiers(model.classifier, seen, unseen, seeds, arguments, accelerator)
     model.classifier.to(accelerator.device).load_state_dict(stack.state_of(0))
     model.classifier.eval()
     return losses
@@ -153,7 +146,6 @@ def train_classifiers(
     seeds: Sequence[int],
     arguments: ClassificationArguments,
     accelerator: Accelerator,
-    state: RunState | None = None,
 ) -> tuple[ClassifierStack, list[list[float]]]:
     """Train many malignancy classifiers at once, each as if it were alone.
 
@@ -173,15 +165,10 @@ def train_classifiers(
             How to train; its seed is that of dropout.
         accelerator (`accelerate.Accelerator`):
             Where, and in which precision.
-        state ([`RunState`], *optional*):
-            Checkpoints to go on from and to write.
 
     Returns:
         `tuple[ClassifierStack, list[list[float]]]`: the classifiers at their best epochs, and the validation losses
         of each up to its end.
-
-    Raises:
-        ValueError: If a checkpoint is of another run.
 
     Source: FEDD (MICCAI 2023), supplement, section 3.
     """
@@ -190,14 +177,10 @@ def train_classifiers(
     seen, unseen = (_standardise(part, mean, std) for part in (train, validation))
     stopping = EarlyStopping(len(seeds), arguments.patience)
     set_seed(arguments.seed)
-    for losses in [] if state is None else state.resume().get("losses", []):
-        stopping.add(losses)
-    progress = {"initial": len(stopping.losses), "disable": not accelerator.is_main_process}
-    for epoch in tqdm(_epochs(stopping, arguments), desc="Malignancy", unit="epoch", leave=False, **progress):
+    epochs, hidden = _epochs(stopping, arguments), not accelerator.is_main_process
+    for epoch in tqdm(epochs, desc="Malignancy", unit="epoch", leave=False, disable=hidden):
         _step(stack, seen, optimizer, accelerator)
         _keep(stack, best, stopping.add(_validation_losses(stack, unseen)))
-        if state is not None and state.is_due(epoch):
-            state.save(epoch, {"losses": stopping.losses})
         accelerator.log({"validation_loss": float(np.mean(stopping.losses[-1]))}, step=epoch)
     best = accelerator.unwrap_model(best, keep_fp32_wrapper=False).eval()
     best.load_state_dict(broadcast(best.state_dict()))
@@ -225,9 +208,11 @@ def _prepare(
 
 
 def _epochs(stopping: EarlyStopping, arguments: ClassificationArguments) -> Iterator[int]:
-    """Count epochs from 1, on from those that were, until all classifiers have stopped."""
-    while stopping.is_running.any() and len(stopping.losses) < arguments.max_epochs:
-        yield len(stopping.losses) + 1
+    """Count epochs from 1 until all classifiers have stopped."""
+    for epoch in range(1, arguments.max_epochs + 1):
+        if not stopping.is_running.any():
+            return
+        yield epoch
 
 
 def draw_classifier(classifier: nn.Module, seed: int) -> nn.Module:

@@ -1,11 +1,11 @@
-"""Training of the pixel classifiers: all members at once, or as the original does it, one after another."""
+"""Training of the pixel classifiers, all members at once."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from accelerate import Accelerator, skip_first_batches
+from accelerate import Accelerator
 from accelerate.utils import broadcast, set_seed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -15,9 +15,7 @@ from transformers import get_cosine_schedule_with_warmup
 from fedd_hf.modeling_fedd import FEDDForSegmentation
 
 from .arguments import SegmentationArguments
-from .original_recipe import train_as_original
-from .pixels import LabelledFeatures, PixelDraws, balanced_weights, measure_channels, order_photos, pass_on
-from .run import RunState
+from .pixels import LabelledFeatures, PixelDraws, balanced_weights, measure_channels, order_photos
 
 STANDARDISATION_PHOTOS = 64  # the first that are drawn give the scale of every channel
 
@@ -27,37 +25,31 @@ def train_pixel_classifiers(
     features: LabelledFeatures,
     arguments: SegmentationArguments,
     accelerator: Accelerator,
-    state: RunState | None = None,
 ) -> list[float]:
     """Train new pixel classifiers in place and return the loss of each batch.
 
     Args:
         model ([`FEDDForSegmentation`]):
             Model whose decode head is drawn anew and trained.
-        features ([`StoredFeatures`] or [`StreamedFeatures`]):
+        features ([`LabelledFeatures`]):
             Features and labels of the labelled photos.
         arguments ([`SegmentationArguments`]):
             How to train.
         accelerator (`accelerate.Accelerator`):
             Where, in which precision and in how many processes; these share each batch.
-        state ([`RunState`], *optional*):
-            Checkpoints to go on from and to write.
 
     Raises:
-        ValueError: If a batch cannot be shared equally, or a checkpoint is of another run.
+        ValueError: If a batch cannot be shared equally.
     """
-    if arguments.recipe == "original":
-        return train_as_original(model, features, arguments.seed, accelerator, state)
     set_seed(arguments.seed)
     model.decode_head.apply(_draw_weights)
     measured = order_photos(len(features), min(STANDARDISATION_PHOTOS, len(features)), arguments.seed)
     mean, std = (statistic.to(accelerator.device) for statistic in measure_channels(features, measured))
     weights = _class_weights(model, features, arguments, accelerator)
     head, optimizer, loader, scheduler = _prepare(model, features, arguments, accelerator)
-    losses: list[float] = [] if state is None else state.resume().get("losses", [])
-    batches = skip_first_batches(loader, len(losses))
-    progress = {"initial": len(losses), "total": len(loader), "disable": not accelerator.is_main_process}
-    for batch in tqdm(batches, desc="Pixel classifiers", unit="batch", leave=False, **progress):
+    losses: list[float] = []
+    hidden = not accelerator.is_main_process
+    for batch in tqdm(loader, desc="Pixel classifiers", unit="batch", leave=False, disable=hidden):
         with accelerator.accumulate(head):
             pixel_maps, labels = _as_maps(model, batch, mean, std)
             loss = model.loss(head(pixel_maps, labels.shape[-2:]), labels, weights)
@@ -67,9 +59,6 @@ def train_pixel_classifiers(
             optimizer.zero_grad()
         losses.append(float(accelerator.reduce(loss.detach(), "mean")))
         accelerator.log({"loss": losses[-1], "learning_rate": scheduler.get_last_lr()[0]}, step=len(losses))
-        step = len(losses) // accelerator.gradient_accumulation_steps
-        if state is not None and accelerator.sync_gradients and state.is_due(step):
-            state.save(step, {"losses": losses})
     _share_statistics(head)
     model.decode_head = accelerator.unwrap_model(head, keep_fp32_wrapper=False).eval()
     for member in model.decode_head.members:
@@ -97,7 +86,7 @@ def _prepare(
         )
     num_draws = arguments.num_steps * arguments.images_per_step
     draws = PixelDraws(features, num_draws, arguments.pixels_per_image, arguments.seed)
-    loader = DataLoader(draws, batch_size=batch_size, collate_fn=pass_on)
+    loader = DataLoader(draws, batch_size=batch_size)
     optimizer = torch.optim.Adam(model.decode_head.parameters(), lr=arguments.learning_rate)
     scheduler = get_cosine_schedule_with_warmup(optimizer, arguments.num_steps // 20, arguments.num_steps)
     return accelerator.prepare(model.decode_head.train(), optimizer, loader, scheduler)
@@ -122,7 +111,7 @@ def _as_maps(
 
 @torch.no_grad()
 def _share_statistics(head: nn.Module) -> None:
-    """Give every process what batch normalization has seen in the first, as checkpoints hold it."""
+    """Give every process what batch normalization has seen in the first."""
     for statistic in head.buffers():
         statistic.copy_(broadcast(statistic))
 

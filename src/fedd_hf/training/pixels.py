@@ -1,4 +1,4 @@
-"""Labelled pixels: which ones a training step draws, and what their features are, from a store or computed anew."""
+"""Labelled pixels: which ones a training step draws, and what their features are."""
 
 from __future__ import annotations
 
@@ -6,29 +6,22 @@ import copy
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from datasets import Dataset
 from torch import Tensor
 
-from fedd_hf.features import DTYPES, compute_features, read_maps, read_pixel_values
+from fedd_hf.features import read_maps
 from fedd_hf.image_processing_fedd import IGNORE_INDEX, FEDDImageProcessor
-from fedd_hf.modeling_fedd import FEDDForSegmentation, default_batch_size
 
 LABELS_KEPT = 1024  # label maps held in memory, of 65 kB each at 256 px
 ORDER, PIXELS = 0, 1  # streams of random numbers of one seed
 
-Flip = tuple[int, ...]  # axes of (height, width) that are turned round
-FLIPS: tuple[Flip, ...] = ((), (0,), (1,), (0, 1))
-
 
 class LabelledFeatures(Protocol):
     """Photos whose features and labels can be read."""
-
-    flips: tuple[Flip, ...]
 
     def __len__(self) -> int:
         """Return the number of photos."""
@@ -36,12 +29,19 @@ class LabelledFeatures(Protocol):
     def labels(self, photo: int) -> Tensor:
         """Return the class of each pixel, uint8 of shape `(image_size, image_size)`, 255 where it does not count."""
 
-    def read(self, photos: Sequence[int], flips: Sequence[Flip]) -> list[tuple[Tensor, ...]]:
-        """Return the maps of each photo, `(height, width, channels)` per block."""
+    def read(self, photo: int) -> tuple[Tensor, ...]:
+        """Return the maps of a photo, `(height, width, channels)` per block."""
 
 
-class _Labels:
-    """Label maps of a dataset at the size of the model; those read last stay in memory."""
+class LabelMaps:
+    """Label maps of a dataset at the size of the model; those read last stay in memory.
+
+    Args:
+        dataset (`datasets.Dataset`):
+            Rows with an `image_id` and a `mask`.
+        processor ([`FEDDImageProcessor`]):
+            Brings masks to the size of the model.
+    """
 
     def __init__(self, dataset: Dataset, processor: FEDDImageProcessor) -> None:
         self.masks = dataset.select_columns(["image_id", "mask"])
@@ -70,19 +70,18 @@ class StoredFeatures:
             Brings masks to the size of the model.
     """
 
-    flips: tuple[Flip, ...] = ((),)
-
     def __init__(self, files: list[Path], dataset: Dataset, processor: FEDDImageProcessor) -> None:
         self.files = files
-        self.labels = _Labels(dataset, processor).read
+        self.labels = LabelMaps(dataset, processor).read
         self.chosen: list[int] | None = None
 
     def __len__(self) -> int:
         return len(self.files)
 
-    def read(self, photos: Sequence[int], flips: Sequence[Flip]) -> list[tuple[Tensor, ...]]:
-        """Open the maps of photos; a stored map cannot be flipped."""
-        return [self._choose(read_maps(self.files[photo])) for photo in photos]
+    def read(self, photo: int) -> tuple[Tensor, ...]:
+        """Open the maps of a photo, those that were selected."""
+        maps = read_maps(self.files[photo])
+        return maps if self.chosen is None else tuple(maps[index] for index in self.chosen)
 
     def select_maps(self, indices: list[int]) -> StoredFeatures:
         """Return the same photos with some of their maps only."""
@@ -90,62 +89,8 @@ class StoredFeatures:
         selected.chosen = indices
         return selected
 
-    def _choose(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return maps if self.chosen is None else tuple(maps[index] for index in self.chosen)
 
-
-class StreamedFeatures:
-    """Photos whose feature maps are computed when they are drawn, and kept nowhere.
-
-    In the order and the dtype of a store, with its batch size, the features are the same bytes as stored ones.
-
-    Args:
-        model ([`FEDDForSegmentation`]):
-            Model whose backbone is read.
-        dataset (`datasets.Dataset`):
-            Rows of [`~fedd_hf.data.schema.FEATURES`].
-        processor ([`FEDDImageProcessor`]):
-            Brings photos and masks to the size of the model.
-        accelerator (`accelerate.Accelerator`):
-            Where the backbone runs.
-        dtype (`str`, *optional*, defaults to `"float16"`):
-            To which features are rounded, as in a store.
-        batch_size (`int`, *optional*):
-            Photos per pass of the backbone, by default as many as in a store.
-        augment (`bool`, *optional*, defaults to `False`):
-            Whether photo and mask are flipped at random, left to right and upside down.
-    """
-
-    def __init__(
-        self,
-        model: FEDDForSegmentation,
-        dataset: Dataset,
-        processor: FEDDImageProcessor,
-        accelerator: Accelerator,
-        *,
-        dtype: str = "float16",
-        batch_size: int | None = None,
-        augment: bool = False,
-    ) -> None:
-        self.model, self.dataset, self.processor = model.to(accelerator.device), dataset, processor
-        self.dtype = DTYPES[dtype]
-        self.batch_size = batch_size or default_batch_size(model.config.image_size)
-        self.labels = _Labels(dataset, processor).read
-        self.flips = FLIPS if augment else FLIPS[:1]
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def read(self, photos: Sequence[int], flips: Sequence[Flip]) -> list[tuple[Tensor, ...]]:
-        """Run the backbone over photos, flipped along axes of (height, width)."""
-        pixel_values = [read_pixel_values(self.dataset, photo, self.processor) for photo in photos]
-        flipped = [photo.flip([1 + axis for axis in flip]) for photo, flip in zip(pixel_values, flips, strict=True)]
-        features = compute_features(self.model, torch.stack(flipped), self.batch_size)
-        rounded = [feature_maps.to(self.dtype) for feature_maps in features]
-        return [tuple(feature_maps[index] for feature_maps in rounded) for index in range(len(flipped))]
-
-
-class PixelDraws(torch.utils.data.Dataset):
+class PixelDraws(torch.utils.data.Dataset[dict[str, Tensor]]):
     """What a training sees, visit by visit: item `k` is some pixels of one photo, whatever was drawn before it.
 
     Photos come in random order, each once before any comes again.
@@ -168,21 +113,13 @@ class PixelDraws(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return len(self.photos)
 
-    def __getitems__(self, draws: list[int]) -> dict[str, Tensor]:
-        """Return `features`, float32 of shape `(num_draws, pixels_per_draw, channels)`, and `labels` of the pixels."""
-        generators = [np.random.default_rng([self.seed, PIXELS, draw]) for draw in draws]
-        flips = [self.features.flips[generator.integers(len(self.features.flips))] for generator in generators]
-        photos = [self.photos[draw] for draw in draws]
-        visits = zip(self.features.read(photos, flips), photos, flips, generators, strict=True)
-        features, labels = zip(*(self._draw(*visit) for visit in visits), strict=True)
-        return {"features": torch.stack(features), "labels": torch.stack(labels)}
-
-    def _draw(
-        self, feature_maps: tuple[Tensor, ...], photo: int, flip: Flip, generator: np.random.Generator
-    ) -> tuple[Tensor, Tensor]:
-        labels = self.features.labels(photo).flip(flip)
+    def __getitem__(self, draw: int) -> dict[str, Tensor]:
+        """Return `features`, float32 of shape `(pixels_per_draw, channels)`, and `labels` of the pixels."""
+        photo, generator = self.photos[draw], np.random.default_rng([self.seed, PIXELS, draw])
+        labels = self.features.labels(photo)
         pixels = torch.from_numpy(generator.integers(labels.numel(), size=self.pixels_per_draw))
-        return sample_maps(feature_maps, pixels, tuple(labels.shape)), labels.flatten()[pixels].long()
+        features = sample_maps(self.features.read(photo), pixels, tuple(labels.shape))
+        return {"features": features, "labels": labels.flatten()[pixels].long()}
 
 
 def order_photos(num_photos: int, num_draws: int, seed: int) -> list[int]:
@@ -190,11 +127,6 @@ def order_photos(num_photos: int, num_draws: int, seed: int) -> list[int]:
     rounds = range(-(-num_draws // num_photos))
     orders = [np.random.default_rng([seed, ORDER, number]).permutation(num_photos) for number in rounds]
     return np.concatenate(orders)[:num_draws].tolist()
-
-
-def pass_on(batch: Any) -> Any:
-    """Collate a batch that is stacked already."""
-    return batch
 
 
 def sample_maps(feature_maps: Sequence[Tensor], pixels: Tensor, size: Sequence[int]) -> Tensor:
@@ -240,8 +172,7 @@ def measure_channels(features: LabelledFeatures, photos: Sequence[int]) -> tuple
     """Return mean and standard deviation of each channel over all positions of some photos, float32."""
     totals = None
     for photo in photos:
-        (maps,) = features.read([photo], [()])
-        wide = [feature_map.double().flatten(0, 1) for feature_map in maps]
+        wide = [feature_map.double().flatten(0, 1) for feature_map in features.read(photo)]
         moments = torch.cat([torch.stack([values.mean(0), values.square().mean(0)]) for values in wide], dim=1)
         totals = moments if totals is None else totals + moments
     assert totals is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 import shutil
 from collections.abc import Callable, Iterator
@@ -19,13 +20,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
+from fedd_hf.features import hash_json, write_json
+
 from .arguments import PretrainingArguments
 from .exposures import Exposures
-from .run import RunState
 
 ATTENTION_LEVELS = 2  # the smallest, as in ADM
 HEAD_CHANNELS = 16
 MAX_GRADIENT_NORM = 1.0
+HISTORY = "history.json"
 
 Look = Callable[[Path, int], dict[str, Any]]
 """What is measured now and then: from a diffusers folder and the number of exposures to facts, as JSON."""
@@ -54,13 +57,79 @@ def make_unet(block_out_channels: list[int], image_size: int) -> UNet2DModel:
     )
 
 
+class Checkpoints:
+    """Weights, moving average, optimizer, random numbers and losses, from which an interrupted run resumes exactly.
+
+    They hold pickles, as Accelerate writes them: they stay in the run's folder, are never pushed, and are removed when
+    the run ends.
+
+    Args:
+        output_dir (`Path`):
+            Folder of the run.
+        accelerator (`accelerate.Accelerator`):
+            What has prepared the objects to be stored.
+        identity (`dict`):
+            What else makes this run this run, as JSON; a checkpoint of another one is refused.
+    """
+
+    def __init__(self, output_dir: Path, accelerator: Accelerator, identity: dict[str, Any]) -> None:
+        self.folder, self.accelerator = output_dir / "checkpoints", accelerator
+        machine = {"processes": accelerator.num_processes, "precision": accelerator.mixed_precision}
+        self.identity = hash_json(identity | machine)
+
+    def resume(self) -> dict[str, Any]:
+        """Load the newest checkpoint and return its history; `{}` if there is none.
+
+        Raises:
+            ValueError: If it is of another run.
+        """
+        checkpoints = sorted(self.folder.glob("step-*"))
+        self.accelerator.wait_for_everyone()
+        if not checkpoints:
+            return {}
+        history = json.loads((checkpoints[-1] / HISTORY).read_text())
+        if history.pop("identity") != self.identity:
+            raise ValueError(
+                f"{self.folder} was left by a run with other arguments, photos or processes. Give the same ones to "
+                "resume, or delete it to start anew."
+            )
+        self.accelerator.load_state(str(checkpoints[-1]))
+        return history
+
+    def save(self, step: int, history: dict[str, Any]) -> None:
+        """Write a checkpoint, whole or not at all, then remove the one before it. All processes call it."""
+        partial, checkpoint = self.folder / "partial", self.folder / f"step-{step:09d}"
+        if self.accelerator.is_main_process:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+        self.accelerator.wait_for_everyone()
+        self.accelerator.save_state(str(partial))
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            write_json(history | {"identity": self.identity}, partial / HISTORY)
+            older = sorted(self.folder.glob("step-*"))
+            partial.rename(checkpoint)
+            for folder in older:
+                shutil.rmtree(folder)
+        self.accelerator.wait_for_everyone()
+
+    def finish(self) -> None:
+        """End the run and remove its checkpoints, first by name, so that an interrupt leaves no half of one."""
+        if self.accelerator.is_main_process and self.folder.exists():
+            removed = self.folder.with_name(".checkpoints")
+            shutil.rmtree(removed, ignore_errors=True)
+            shutil.rmtree(self.folder.rename(removed))
+        self.accelerator.wait_for_everyone()
+        self.accelerator.end_training()
+
+
 def pretrain_backbone(
     unet: UNet2DModel,
     scheduler: DDPMScheduler,
     photos: Dataset,
     arguments: PretrainingArguments,
     accelerator: Accelerator,
-    state: RunState | None = None,
+    checkpoints: Checkpoints | None = None,
     folder: Path | None = None,
     look: Look | None = None,
 ) -> dict[str, list[Any]]:
@@ -77,8 +146,8 @@ def pretrain_backbone(
             How to train.
         accelerator (`accelerate.Accelerator`):
             Where, in which precision and in how many processes; these share each batch.
-        state ([`RunState`], *optional*):
-            Checkpoints to go on from and to write.
+        checkpoints ([`Checkpoints`], *optional*):
+            Where to resume from, and what is written every `look_every` steps.
         folder (`Path`, *optional*):
             Where the moving average is written every `look_every` steps and at the end, as a diffusers folder.
         look (`Callable`, *optional*):
@@ -98,7 +167,7 @@ def pretrain_backbone(
     network, optimizer = accelerator.prepare(unet.train(), optimizer)
     average.to(accelerator.device)
     accelerator.register_for_checkpointing(average)
-    history: dict[str, list[Any]] = {"losses": [], "looks": []} | ({} if state is None else state.resume())
+    history: dict[str, list[Any]] = {"losses": [], "looks": []} | (checkpoints.resume() if checkpoints else {})
     num_steps, done = sum(stage.num_steps for stage in arguments.stages()), len(history["losses"])
     batches = _read_batches(photos, scheduler, arguments, accelerator, done)
     progress = {"initial": done, "total": num_steps, "disable": not accelerator.is_main_process}
@@ -115,8 +184,8 @@ def pretrain_backbone(
         if folder is not None and (step % arguments.look_every == 0 or step == num_steps):
             _write_average(average, unet, scheduler, folder, accelerator)
             history["looks"].append({"exposures": exposures} | (look(folder, exposures) if look is not None else {}))
-        if state is not None and state.is_due(step):
-            state.save(step, history)
+        if checkpoints is not None and step % arguments.look_every == 0:
+            checkpoints.save(step, history)
     average.copy_to(unet.parameters())
     unet.eval()
     return history

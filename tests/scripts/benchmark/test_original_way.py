@@ -8,15 +8,8 @@ from fedd_hf.configuration_fedd import FEDDConfig
 from fedd_hf.modeling_fedd import count_votes, jensen_shannon
 from fedd_hf.training.pixels import sample_maps
 from networks import make_heads, make_original_network, paper_config
-from original_way import (
-    PixelDataset,
-    build_matrix,
-    extract_features,
-    fewest_pixels,
-    make_classifier,
-    predict_labels,
-    train_for,
-)
+from original_recipe import make_classifier
+from original_way import PixelDataset, build_matrix, extract_features, predict_labels, train_for
 
 SIZE = (16, 16)
 
@@ -109,11 +102,6 @@ def test_published_size_is_the_papers_network():
     assert {"blocks": config.blocks, "timesteps": config.timesteps} == {"blocks": [6, 8], "timesteps": [100]}
     assert config.backbone_config == FEDDConfig().backbone_config
     assert config.image_size == 256
-
-
-@pytest.mark.parametrize(("photos", "pixels"), [(30, 7_867_648), (60, 15_731_968)])
-def test_stop_rule_demands_four_epochs_and_52_batches(photos, pixels):
-    assert fewest_pixels(photos, image_size=256) == 4 * photos * 65_536 + 52 * 64 == pixels
 
 
 def test_training_sees_whole_batches_for_as_long_as_it_should(maps, labels):

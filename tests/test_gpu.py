@@ -24,7 +24,7 @@ from fedd_hf.prediction import predict_classification, predict_segmentation
 from fedd_hf.training.arguments import ClassificationArguments, SegmentationArguments
 from fedd_hf.training.malignancy_heads import train_malignancy_classifier
 from fedd_hf.training.pixel_heads import train_pixel_classifiers
-from fedd_hf.training.pixels import StoredFeatures, StreamedFeatures
+from fedd_hf.training.pixels import StoredFeatures
 
 pytestmark = pytest.mark.gpu
 
@@ -279,17 +279,6 @@ def test_pixel_classifiers_train_and_predict_on_the_device(
     assert kinds_of_device(new_segmenter) == {device.type}
     assert sum(losses[-5:]) / 5 < 0.8 * sum(losses[:2]) / 2
     assert predict_segmentation(new_segmenter, processor, painted)["image_id"].nunique() == 6
-
-
-def test_pixel_classifiers_train_on_features_that_are_kept_nowhere(new_segmenter, painted, make_accelerator, device):
-    accelerator, processor = make_accelerator(), FEDDImageProcessor(size=32)
-    features = StreamedFeatures(new_segmenter, painted, processor, accelerator)
-    arguments = SegmentationArguments(num_steps=3, images_per_step=2, pixels_per_image=100)
-
-    losses = train_pixel_classifiers(new_segmenter, features, arguments, accelerator)
-
-    assert kinds_of_device(new_segmenter) == {device.type}
-    assert np.isfinite(losses).all()
 
 
 def test_malignancy_classifier_trains_and_predicts_on_the_device(

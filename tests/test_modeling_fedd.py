@@ -1039,6 +1039,13 @@ def test_model_of_another_kind_is_refused(tmp_path):
         FEDDForSegmentation.from_pretrained(tmp_path)
 
 
+def test_a_state_dict_beside_a_folder_is_refused(save_as):
+    folder, model = save_as("self-contained")
+
+    with pytest.raises(ValueError, match="`state_dict` takes the place of a checkpoint"):
+        FEDDForSegmentation.from_pretrained(folder, state_dict=model.state_dict())
+
+
 def test_missing_folder_is_refused(tmp_path):
     with pytest.raises(OSError, match="nowhere"):
         FEDDForSegmentation.from_pretrained(tmp_path / "nowhere")

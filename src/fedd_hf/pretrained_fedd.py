@@ -137,6 +137,8 @@ class FEDDPreTrainedModel(PreTrainedModel):
         if "noise_seed" in kwargs:
             raise ValueError("The noise is stored with the model. For another one type from_backbone(noise_seed=...).")
         tensors = kwargs.pop("state_dict", None)
+        if path is not None and tensors is not None:
+            raise ValueError(f"`state_dict` takes the place of a checkpoint; leave it or {path} out.")
         if path is not None:
             files = {name: kwargs.pop(name) for name in _FILE_KWARGS if name in kwargs}
             folder = Path(path, files.get("subfolder") or "")

@@ -344,6 +344,16 @@ def test_a_missing_tensor_is_refused(tiny_state_dict):
         convert_state_dict(tiny_state_dict, TINY)
 
 
+def test_an_unexpected_tensor_and_one_of_another_shape_are_refused(tiny_state_dict):
+    tiny_state_dict["betas"] = torch.zeros(1000)
+    tiny_state_dict["out.2.bias"] = torch.zeros(3)
+
+    with pytest.raises(
+        ValueError, match=r"1 unexpected \(betas\); 1 of another shape \(out\.2\.bias: \(3,\) instead of \(6,\)\)"
+    ):
+        convert_state_dict(tiny_state_dict, TINY)
+
+
 def test_a_class_conditional_checkpoint_is_refused_by_name(tiny_state_dict):
     tiny_state_dict["label_emb.weight"] = torch.zeros(1000, 128)
 
@@ -358,6 +368,11 @@ def test_a_weight_that_float16_cannot_hold_is_refused(tiny_state_dict):
         ValueError, match=r"do not fit torch\.float16: 1 of 160 tensors are not finite \(conv_out\.bias\)"
     ):
         convert_state_dict(tiny_state_dict, TINY, torch.float16)
+
+
+def test_a_dtype_nobody_asked_for_is_refused(tiny_state_dict):
+    with pytest.raises(ValueError, match=r"torch\.float32 or torch\.float16, got torch\.bfloat16"):
+        convert_state_dict(tiny_state_dict, TINY, torch.bfloat16)
 
 
 @pytest.mark.parametrize(

@@ -239,6 +239,18 @@ def test_drawn_splits_never_leak(grouped):
         assert find_leakage(split_photos(grouped, seed)).empty, seed
 
 
+def test_groups_and_copies_stay_together_in_drawn_splits(grouped, painted):
+    groups = dict(zip(grouped["image_id"], grouped["group_id"], strict=True))
+
+    for seed in range(4):
+        place = split_of_photo(split_photos(grouped, seed))
+
+        places = {(groups[name], split) for name, split in place.items() if groups[name]}
+        assert max(Counter(group for group, _ in places).values()) == 1, seed
+        for index, name in enumerate(painted["image_id"]):
+            assert index % 3 == 2 or place[name] == place[f"copy-{index}"], (seed, name)
+
+
 def test_a_chain_of_patients_and_look_alikes_stays_together(painted):
     photos = [row["image"].convert("RGB") for row in painted]
     chain = [

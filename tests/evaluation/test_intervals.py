@@ -72,6 +72,21 @@ def test_every_photo_is_drawn_once_on_average_and_left_out_as_often_as_chance_ha
     assert (weights == 0).mean() == pytest.approx((1 - 1 / 20) ** 20, abs=0.005)
 
 
+def test_a_patient_whose_photos_differ_in_tone_or_kind_is_drawn_whole_in_the_stratum_of_the_first():
+    sample = sample_of(
+        tones=["I-II", "V-VI", "I-II", "V-VI", "V-VI"],
+        clusters=["a", "a", "b", "c", "d"],
+        kinds=["0", "1", "0", "0", "0"],
+    )
+
+    weights = draw_weights(sample)
+
+    assert (weights[:, 0] == weights[:, 1]).all()
+    assert set(weights[:, 0]) == {0, 1, 2}
+    assert set(weights[:, [0, 2]].sum(axis=1)) == {2}
+    assert set(weights[:, [3, 4]].sum(axis=1)) == {2}
+
+
 # --- intervals -------------------------------------------------------------------------------------------------------
 
 
@@ -109,6 +124,20 @@ def test_the_interval_of_photos_of_few_patients_is_wider():
 @pytest.mark.filterwarnings("error")
 def test_one_photo_has_no_interval():
     assert np.isnan(interval(mean_of([0.7]), sample_of(["I-II"]))).all()
+
+
+def test_a_metric_that_is_undefined_in_most_draws_has_no_interval():
+    values = np.random.default_rng(0).normal(size=30)
+    sample = sample_of(["I-II"] * 30)
+
+    def undefined_above(most):
+        return lambda weights: np.where((weights > most).any(axis=1), np.nan, mean_of(values)(weights))
+
+    shares = [np.isnan(undefined_above(most)(draw_weights(sample))).mean() for most in (2, 3)]
+    assert shares[0] > 0.5 > shares[1] > 0.2
+
+    assert np.isnan(interval(undefined_above(2), sample)).all()
+    assert np.isfinite(interval(undefined_above(3), sample)).all()
 
 
 @pytest.mark.filterwarnings("error")

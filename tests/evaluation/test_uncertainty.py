@@ -299,6 +299,13 @@ def test_photos_without_any_lesion_are_left_out():
     assert row_of(found["rows"], "all")["aurc"] == 0.5
 
 
+def test_one_photo_has_a_risk_without_an_interval():
+    row = row_of(coverage_risk_by_tone(pixel_table([lesion_photo(3, 1)]))["rows"], "I-II")
+
+    assert (row["n"], row["aurc"], row["coverage_at_80"]) == (1, 0.25, 1.0)
+    assert np.isnan([row["low"], row["high"]]).all()
+
+
 # --- contrast --------------------------------------------------------------------------------------------------------
 
 
@@ -322,6 +329,15 @@ def test_strata_are_thirds_of_all_photos_by_contrast():
     assert per_image["value"] == pytest.approx((8 / 10 + 8 / 18) / 2)
 
 
+def test_a_tone_without_photos_in_a_stratum_says_so():
+    photos = [lesion_photo(1, 1, contrast=c, tone=t) for c, t in [(1.0, "V-VI"), (2.0, "V-VI"), (3.0, "I-II")]]
+
+    row = row_of(contrast_strata(pixel_table(photos))["rows"], "V-VI", stratum=3, metric="lesion_iou")
+
+    assert (row["n"], row["flag"]) == (0, "coverage < 90 %")
+    assert np.isnan([row["value"], row["low"], row["high"]]).all()
+
+
 def test_scores_of_a_stratum_are_judged_by_auroc():
     table = random_scores(90).assign(contrast=np.repeat([1.0, 2.0, 3.0], 30))
 
@@ -332,6 +348,15 @@ def test_scores_of_a_stratum_are_judged_by_auroc():
         part = table[table["contrast"] == stratum]
         expected = roc_auc_score(part["y_true"], part["y_score"])
         assert row_of(rows, "all", stratum=stratum)["value"] == pytest.approx(expected)
+
+
+def test_a_stratum_without_malignant_photos_has_no_auroc():
+    table = score_table([0, 0, 1, 0, 1, 0], [0.1, 0.2, 0.9, 0.3, 0.8, 0.4])
+
+    row = row_of(contrast_strata(table)["rows"], "all", stratum=1)
+
+    assert row["n"] == 2
+    assert np.isnan([row["value"], row["low"], row["high"]]).all()
 
 
 # --- all three -------------------------------------------------------------------------------------------------------
@@ -366,6 +391,16 @@ def test_a_tone_without_photos_has_no_rows_and_unknown_tones_are_in_all_only(tab
         assert tones_of(rows) == ["all", "I-II"]
     rows = calibration_by_tone(table)["rows"]
     assert row_of(rows, "all")["n"] == 3 * row_of(rows, "I-II")["n"]
+
+
+def test_photos_of_a_patient_are_drawn_together():
+    table = random_scores(45)
+
+    alone = calibration_by_tone(table)["rows"][0]
+    together = calibration_by_tone(table.assign(group_id=[f"patient-{index // 5}" for index in range(45)]))["rows"][0]
+
+    assert alone["ece"] == together["ece"]
+    assert (alone["low"], alone["high"]) != (together["low"], together["high"])
 
 
 def test_rows_go_into_a_report_without_warnings(table, tmp_path):

@@ -51,6 +51,12 @@ def test_gaps_are_points_with_whiskers_bands_and_a_line_at_zero():
     assert low == -high < -0.26
 
 
+def test_numbers_stand_beside_the_points():
+    figure = draw_gaps([gap_row("f1", "I-II", "V-VI", -0.16, low=-0.26, high=0.04, p_holm=0.0002)], ["f1"])
+
+    assert "−0.160 [−0.260, +0.040]  p < 0.001" in texts_of(figure)
+
+
 def test_a_flagged_gap_is_hollow_and_the_caption_says_why(rows):
     rows[1]["flag"] = "coverage < 90 %"
 

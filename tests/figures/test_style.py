@@ -105,6 +105,13 @@ def test_a_point_without_a_value_is_not_drawn_and_one_without_an_interval_has_no
     assert [line.get_xydata().tolist() for line in axis.lines] == [[[2, 0.5]]]
 
 
+def test_p_values_are_never_zero_and_numbers_have_their_sign():
+    p_values = (0.04, 0.001, 0.0004, None, float("nan"))
+
+    assert [style.say_p(p_value) for p_value in p_values] == ["p = 0.040", "p = 0.001", "p < 0.001", "", ""]
+    assert [style.signed(value) for value in (0.04, -0.04)] == ["+0.040", "−0.040"]
+
+
 def test_a_long_note_is_wrapped_within_the_figure():
     figure = Figure(figsize=(3, 2), layout="constrained")
 

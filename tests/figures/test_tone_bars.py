@@ -49,6 +49,10 @@ def test_bars_are_as_high_as_the_values_and_in_the_colours_of_the_tones():
     assert [to_hex(bar.get_facecolor()).upper() for bar in bars] == [TONE_COLOURS[tone] for tone in TONES]
 
 
+def test_every_axis_shows_the_whole_range_from_0_to_1(rows):
+    assert {axis.get_ylim() for axis in draw_by_tone(rows, "").axes} == {(0.0, 1.0)}
+
+
 @pytest.mark.parametrize("nothing", [None, float("nan")], ids=repr)
 def test_a_value_that_cannot_be_said_leaves_its_place_empty(nothing, tmp_path):
     rows = [report_row("auroc", "I-II"), report_row("auroc", "V-VI", nothing, nothing, nothing)]

@@ -205,6 +205,13 @@ def test_a_photo_that_is_in_two_splits_is_refused_unless_it_is_allowed(ddi_copy,
     assert "Leakage allowed: same file: 000081 (train) and 000006 (test)" in caplog.text
 
 
+def test_photos_in_both_places_are_refused(ddi_copy, ddi_seg):
+    shutil.copy(ddi_copy / "images" / "000001.png", ddi_copy / "000001.png")
+
+    with pytest.raises(ValueError, match="keep those of one place"):
+        load_ddi(ddi_copy, ddi_seg)
+
+
 def test_a_folder_without_photos_says_where_they_must_lie(ddi_copy, ddi_seg):
     shutil.rmtree(ddi_copy / "images")
 
@@ -234,6 +241,16 @@ def test_another_diagnosis_than_that_of_ddi_seg_is_refused(ddi_copy, ddi_seg):
 
 
 # What is wrong with the masks or the call
+
+
+def test_masks_of_another_revision_than_the_manifest_are_refused(painted_ddi, ddi_seg, tmp_path):
+    mixed = Path(shutil.copytree(ddi_seg, tmp_path / "mixed"))
+    manifest = json.loads((mixed / "manifest.json").read_text())
+    manifest["masks"]["000006"] = "0" * 64
+    (mixed / "manifest.json").write_text(json.dumps(manifest))
+
+    with pytest.raises(ValueError, match="the mask of 000006 is not that of the manifest"):
+        load_ddi(painted_ddi, mixed)
 
 
 @pytest.mark.parametrize("damage", ["manifest", "half a table", "another dataset"])
@@ -292,4 +309,6 @@ def test_an_unknown_option_is_refused_with_the_allowed_ones(painted_ddi, ddi_seg
         load_ddi(painted_ddi, ddi_seg, **options)
 
 
-# What users of datasets do
+def test_an_unknown_skin_tone_is_refused(painted_ddi, ddi_seg):
+    with pytest.raises(ValueError, match=r"Skin tone must be one of \['I-II', 'III-IV', 'V-VI'\], got 'dark'"):
+        load_ddi(painted_ddi, ddi_seg, skin_tone="dark")

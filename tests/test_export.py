@@ -108,7 +108,7 @@ def test_map_of_a_photo_is_that_of_the_model(segmenter, sessions):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("task", "card"), [("segmentation", "segmentation_model"), ("classification", "malignancy_model")]
+    ("task", "card"), [("segmentation", "segmentation_model"), ("classification", "classification_model")]
 )
 def test_example_of_the_card_runs(models, exported, task, card, tmp_path, monkeypatch):
     template = (Path(__file__).parents[1] / "hub_cards" / f"{card}.md.j2").read_text()

@@ -69,6 +69,7 @@ def test_the_backbone_and_its_card_are_pushed_in_one_commit(
     repository = hub.repository("me/backbone")
     assert set(repository.files) == {
         "README.md",
+        "model_index.json",
         "scheduler/scheduler_config.json",
         "unet/config.json",
         "unet/diffusion_pytorch_model.safetensors",

@@ -129,7 +129,7 @@ def test_neither_ddi_nor_paint_is_an_error_that_says_what_to_give(main, tmp_path
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (["--ddi-root", "nowhere"], "There is no DDI folder at nowhere"),
+        (["--ddi-root", "nowhere", "--backbone", "embedded"], "There is no DDI folder at nowhere"),
         (["--painted", "--image-size", "32"], "are too small to pool to 512 at `image_size` 32"),
         (["--painted", "--methods", "FEDD", "FED"], "A method must be one of .*, got 'FED'"),
         (["--painted", "--backbone", "./nowhere"], "nowhere"),

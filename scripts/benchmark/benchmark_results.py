@@ -93,8 +93,9 @@ def _prediction(parts: Parts) -> Iterator[Result]:
     if {"ours", "original"} <= set(parts):
         ours, original = parts["ours"], parts["original"]
         seconds = (ours["seconds_per_image"], original["seconds_per_image"])
-        yield _ratio("prediction", "seconds an image, heads only", *seconds, 1 / 4)
-        yield _times("prediction", "peak memory in bytes, heads only", ours["peak_bytes"], original["peak_bytes"])
+        yield _ratio("prediction", "seconds an image, heads only", *seconds, 1 / 5)
+        peaks = (ours["peak_bytes"], original["peak_bytes"])
+        yield _ratio("prediction", "peak memory in bytes, heads only", *peaks, 1 / 4)
 
 
 def _growth(parts: Parts) -> Iterator[Result]:

@@ -110,7 +110,7 @@ def _draw_encoder(axis: Axes, scheme: dict[str, Any], places: list[float]) -> No
 
 
 def _is_needed(scheme: dict[str, Any], places: list[float], level_place: float) -> bool:
-    """Whether a decoder block that is computed gets the activations of the level at this height."""
+    """Return whether a decoder block that is computed gets the activations of the level at this height."""
     last = places[_last_read(scheme)]
     half_group = (TOP - BOTTOM) / len(scheme["encoder"]) / 2
     return level_place - half_group < last

@@ -354,7 +354,7 @@ def _known_fields(cls: type[FEDDConfig], config_dict: dict[str, Any]) -> tuple[d
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether a value is a string, a number, a boolean, None or a list of these: what transformers acts on is not."""
+    """Return whether a value is a string, number, boolean, None or a list of these, on which nothing acts."""
     return all(isinstance(item, str | int | float | None) for item in (value if isinstance(value, list) else [value]))
 
 
@@ -476,7 +476,7 @@ def _require(is_right: bool, config: FEDDConfig, name: str, allowed: str) -> Non
 
 
 def is_repo_id(backbone: str) -> bool:
-    """Whether `backbone` names a repository on the Hub, rather than `"embedded"` or a path."""
+    """Return whether `backbone` names a repository on the Hub, rather than `"embedded"` or a path."""
     return backbone != "embedded" and not backbone.startswith((".", "/", "~")) and bool(_REPO_ID.fullmatch(backbone))
 
 

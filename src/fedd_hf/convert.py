@@ -131,7 +131,7 @@ class ADMArchitecture:
 
     @property
     def has_attention(self) -> tuple[bool, ...]:
-        """Whether each level has attention; the middle block always has."""
+        """Return whether each level has attention; the middle block always has."""
         rates = {self.image_size // resolution for resolution in self.attention_resolutions}
         return tuple(2**level in rates for level in range(len(self.block_out_channels)))
 

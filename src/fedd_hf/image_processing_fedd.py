@@ -49,7 +49,7 @@ UPRIGHT = {
 
 
 class FEDDImageProcessorKwargs(TypedDict, total=False):
-    """What the processor understands; other options of transformers (`crop_size`, `pad_size` ...) are refused."""
+    """Options of the processor; others of transformers (`crop_size`, `pad_size` ...) are refused."""
 
     do_convert_rgb: bool | None
     do_reduce_labels: bool | None

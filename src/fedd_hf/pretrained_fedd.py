@@ -33,7 +33,7 @@ _ALIGNMENT = 64  # bytes, of all memory that torch allocates itself
 
 
 class FEDDPreTrainedModel(PreTrainedModel):
-    """What the backbone and the models on it share."""
+    """Base of the backbone and of the models on it: made from a UNet, stored, and loaded with the backbone frozen."""
 
     config_class = FEDDConfig
     base_model_prefix = "backbone"
@@ -245,7 +245,7 @@ class FEDDPreTrainedModel(PreTrainedModel):
 
 
 def holds_backbone(path: Any, kwargs: dict[str, Any]) -> bool:
-    """Whether `path` is `"embedded"`, or a folder or repository of a diffusers UNet rather than of a FEDD model."""
+    """Return whether `path` is `"embedded"`, or holds a diffusers UNet rather than a FEDD model."""
     if str(path) == "embedded":
         return True
     files = {name: kwargs[name] for name in _FILE_KWARGS if name in kwargs}

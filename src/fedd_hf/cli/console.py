@@ -1,4 +1,4 @@
-"""What all verbs of `fedd` say, and how they say it."""
+"""Output that all verbs of `fedd` share."""
 
 from __future__ import annotations
 

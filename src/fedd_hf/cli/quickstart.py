@@ -33,7 +33,7 @@ def quickstart(
 
 
 def _is_replaceable(folder: Path) -> bool:
-    """Whether a folder is new, empty but for hidden files, or an earlier quickstart."""
+    """Return whether a folder is new, empty but for hidden files, or an earlier quickstart."""
     from fedd_hf.evaluation.report import read_report
 
     if not folder.exists() or all(child.name.startswith(".") for child in folder.iterdir()):

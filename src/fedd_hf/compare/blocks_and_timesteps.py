@@ -1,4 +1,4 @@
-"""Which blocks to read at which timestep, for either task: heads on each, chosen on validation photos."""
+"""Choice of blocks and timesteps for either task: heads on each, compared on validation photos."""
 
 from __future__ import annotations
 
@@ -286,7 +286,7 @@ def _mean_over_seeds(photos: pd.DataFrame, scores: list[list[float]], name: str)
 
 
 def _is_poolable(config: FEDDConfig, block: int) -> bool:
-    """Whether each number of the feature vector has at least one row of one channel."""
+    """Return whether each number of the feature vector has at least one row of one channel."""
     return config.block_channels(block) * config.block_size(block) >= config.pooled_size
 
 

@@ -1,4 +1,4 @@
-"""How well methods segment and classify with few labels and with more: methods x label fractions x seeds."""
+"""Label efficiency: methods x label fractions x seeds, trained and scored on the same photos."""
 
 from __future__ import annotations
 

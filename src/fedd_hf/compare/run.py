@@ -69,7 +69,7 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class MethodSettings:
-    """What all methods of a comparison have in common.
+    """Settings that all methods of a comparison share.
 
     Args:
         folder (`Path`):
@@ -115,7 +115,7 @@ class MethodSettings:
 
     @property
     def processor(self) -> FEDDImageProcessor:
-        """What brings photos to all methods."""
+        """Image processor of all methods."""
         return FEDDImageProcessor(size=self.image_size)
 
 
@@ -135,7 +135,7 @@ class Method(Protocol):
 
     name: str
     tasks: tuple[str, ...]
-    """What it can be asked to do."""
+    """Tasks that the method can be run on."""
 
     def describe(self, task: str, label_fraction: float) -> dict[str, Any]:
         """Return, as JSON, all that predictions depend on besides the run: backbone, blocks, arguments."""

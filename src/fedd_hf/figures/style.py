@@ -117,7 +117,7 @@ def number(value: Any) -> float:
 
 
 def is_flagged(row: dict[str, Any]) -> bool:
-    """Whether the interval of a row is not to be trusted."""
+    """Return whether the interval of a row is not to be trusted."""
     return bool(row.get("flag"))
 
 
@@ -204,7 +204,7 @@ def flag_notes(rows: Iterable[dict[str, Any]]) -> list[str]:
 
 
 def has_intervals(rows: Iterable[dict[str, Any]]) -> bool:
-    """Whether any of the rows has both ends of its interval."""
+    """Return whether any of the rows has both ends of its interval."""
     return any(math.isfinite(number(row["low"])) and math.isfinite(number(row["high"])) for row in rows)
 
 

@@ -164,7 +164,7 @@ class ADMArchitecture:
 
 
 class Inventory(NamedTuple):
-    """What a conversion accounts for: tensors of the checkpoint and of the folder, and the numbers in either."""
+    """Account of a conversion: tensors of the checkpoint and of the folder, and the numbers in either."""
 
     num_source_tensors: int
     num_tensors: int  # q, k and v are apart

@@ -73,7 +73,7 @@ def open_model(
 
 
 class PhotoModel(Protocol):
-    """What predictions ask of a model, be it FEDD or a baseline."""
+    """Model that predictions can be made with, FEDD or a baseline."""
 
     config: Any
     __call__: Callable[..., Any]

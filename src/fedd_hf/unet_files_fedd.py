@@ -177,7 +177,7 @@ def check_dtypes(path: str | Path) -> None:
 
     Raises:
         SafetensorError: If the file is damaged.
-        ValueError: If a tensor is of another dtype.
+        ValueError: If a tensor has another dtype.
     """
     with safe_open(path, framework="pt") as file:
         for name in file.keys():  # noqa: SIM118

@@ -21,7 +21,7 @@ def read_efficientnet_lite0() -> dict[str, Tensor]:
 
     Raises:
         ImportError: If the package is not installed.
-        ValueError: If its file is of another network.
+        ValueError: If its file holds another network.
 
     Source: EfficientNet-Lite-PyTorch, `efficientnet_lite_pytorch/model.py`; timm, `models/efficientnet.py`.
     """

@@ -1,4 +1,4 @@
-"""What all figures have in common: colours, markers, and how a figure becomes files."""
+"""Style that all figures share: colours, markers, and how a figure becomes files."""
 
 from __future__ import annotations
 

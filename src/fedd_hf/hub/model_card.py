@@ -19,7 +19,7 @@ TAGS = ("dermatology", "medical", "fairness", "skin-tone", "diffusion", "custom_
 
 
 class Task(NamedTuple):
-    """What a model does, in the words of transformers and of the Hub."""
+    """Task of a model, in the words of transformers and of the Hub."""
 
     architecture: str
     pipeline: str

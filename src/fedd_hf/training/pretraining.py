@@ -81,7 +81,7 @@ class Checkpoints:
         """Load the newest checkpoint and return its history; `{}` if there is none.
 
         Raises:
-            ValueError: If it is of another run.
+            ValueError: If it belongs to another run.
         """
         checkpoints = sorted(self.folder.glob("step-*"))
         self.accelerator.wait_for_everyone()
@@ -157,7 +157,7 @@ def pretrain_backbone(
         `dict`: `losses` of each step, and `looks`: `exposures` and what `look` said.
 
     Raises:
-        ValueError: If a batch cannot be shared equally or is to be cut, or a checkpoint is of another run.
+        ValueError: If a batch cannot be shared equally or is to be cut, or a checkpoint belongs to another run.
 
     Source: DDPM (2006.11239), algorithm 1.
     """
